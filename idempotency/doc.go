@@ -1,0 +1,3 @@
+// Package idempotency makes the keys that let a server recognise a repeated
+// request.
+package idempotency

@@ -1,0 +1,261 @@
+package policies
+
+import (
+	"math"
+	"time"
+)
+
+// None, in a duration or an integer of a policy, says "none of it": no
+// timeout, no waiting place. Zero says nothing, and so inherits. In a policy
+// that [Compile] resolved there is nothing left to inherit, and zero means
+// none.
+const None = -1
+
+// MaxLimit is the largest limit, burst or capacity a policy may state.
+const MaxLimit = 1<<24 - 1
+
+// Set is a whole set of policies, keyed by upstream name. It is plain data,
+// not to be changed while others read it.
+type Set struct {
+	// Version of the format. 1, and nothing else yet.
+	Version int `json:"version"`
+
+	// Defaults is what every named upstream inherits before the built-in
+	// values. It has no Match.
+	Defaults Policy `json:"defaults,omitzero"`
+
+	// Upstreams by name: [a-z0-9._-]{1,64}.
+	Upstreams map[string]Policy `json:"upstreams,omitempty"`
+
+	// Origin says where a value was written, by its path in the set
+	// ("upstreams.payments.retry.max_attempts"). Nil for a set that did not
+	// come from files.
+	Origin map[string]Position `json:"-"`
+}
+
+// Position is a place in a file. Line and Column count from 1.
+type Position struct {
+	File         string
+	Line, Column int
+}
+
+// Scope says who shares a limit.
+type Scope string
+
+const (
+	// ScopeHost shares a limit between all processes of the host that have a
+	// session with the agent. It is what an empty scope means. Without an
+	// agent it is the process's own limit.
+	ScopeHost Scope = "host"
+	// ScopeProcess gives every process the limit for itself.
+	ScopeProcess Scope = "process"
+)
+
+// AgentLoss says what the host-wide limits of an upstream do while the agent
+// cannot be reached.
+type AgentLoss string
+
+const (
+	// LossHold, the built-in value: a process goes on with what it was
+	// granted. A caller that finds none waits up to 2 s for the agent's
+	// return; after that each process has a floor of one permit and one
+	// request a second.
+	LossHold AgentLoss = "hold"
+	// LossStrict: what was granted, and no more.
+	LossStrict AgentLoss = "strict"
+	// LossLocal: the per-process limits stated as local_max_concurrent and
+	// local_rate.
+	LossLocal AgentLoss = "local"
+	// LossOpen: no limit.
+	LossOpen AgentLoss = "open"
+)
+
+// Policy is everything said of one upstream, or of all of them in
+// [Set.Defaults]. A nil section inherits the whole section; a zero field
+// inherits that field.
+//
+// Retry, RetryBudget, CircuitBreaker and Timeout are on unless disabled. The
+// other sections are off unless they are written.
+type Policy struct {
+	// Match lists the requests that go to this upstream; any one suffices.
+	// Empty: the upstream is used only where a caller names it.
+	Match []Match `json:"match,omitempty"`
+
+	Timeout        *Timeout        `json:"timeout,omitempty"`
+	Retry          *Retry          `json:"retry,omitempty"`
+	RetryBudget    *RetryBudget    `json:"retry_budget,omitempty"`
+	CircuitBreaker *CircuitBreaker `json:"circuit_breaker,omitempty"`
+	Bulkhead       *Bulkhead       `json:"bulkhead,omitempty"`
+	RateLimit      *RateLimit      `json:"rate_limit,omitempty"`
+	Idempotency    *Idempotency    `json:"idempotency,omitempty"`
+	Fallback       *Fallback       `json:"fallback,omitempty"`
+	Connections    *Connections    `json:"connections,omitempty"`
+
+	// OnAgentLoss defaults to [LossHold].
+	OnAgentLoss AgentLoss `json:"on_agent_loss,omitempty"`
+}
+
+// Match names requests by host, path and method. The most specific match of a
+// set wins: exact host before the longer suffix before "*", with a port
+// before without, then the longest path, then a named method. Two that tie
+// are an error.
+type Match struct {
+	// Host is "name", "name:port", "*.suffix", "*.suffix:port" or "*".
+	// Letters are compared without case. Without a port any port matches.
+	Host string `json:"host"`
+	// Path is a prefix of whole segments: "/v1" matches /v1 and /v1/x, not
+	// /v1x. Empty or "/" matches every path.
+	Path string `json:"path,omitempty"`
+	// Methods, in capitals. Empty matches every method.
+	Methods []string `json:"methods,omitempty"`
+}
+
+// Timeout bounds a call in time. Built-in: attempt 10 s, idle 60 s, total
+// 30 s for a named upstream; attempt 60 s and nothing else for any other.
+type Timeout struct {
+	// Attempt is the time to the response headers, from when the attempt has
+	// its permits. It starts anew whenever the request body moves.
+	Attempt time.Duration `json:"attempt,omitempty"`
+	// Idle is the longest silence of the response body, measured while a Read
+	// of the caller waits.
+	Idle time.Duration `json:"idle,omitempty"`
+	// Total bounds waiting and the beginning of attempts. It does not cut an
+	// attempt whose body moves.
+	Total time.Duration `json:"total,omitempty"`
+}
+
+// Retry repeats calls that failed in passing.
+type Retry struct {
+	Disabled bool `json:"disabled,omitempty"`
+	// MaxAttempts counts the first one too. Built-in: 3.
+	MaxAttempts int `json:"max_attempts,omitempty"`
+	// Backoff is exponential with full jitter: the wait before attempt n+1 is
+	// drawn evenly from [0, min(Max, Base x 2^(n-1))].
+	Backoff Backoff `json:"backoff,omitzero"`
+	// Statuses that may be retried. Built-in: 408, 429, 502, 503, 504.
+	Statuses []int `json:"statuses,omitempty"`
+	// MaxRetryAfter is the longest Retry-After that is waited for; a response
+	// that asks for more is given to the caller. Built-in: 60 s.
+	MaxRetryAfter time.Duration `json:"max_retry_after,omitempty"`
+}
+
+// Backoff is the range of waits between attempts.
+type Backoff struct {
+	Base          time.Duration `json:"base,omitempty"`           // built-in: 50 ms
+	ThrottledBase time.Duration `json:"throttled_base,omitempty"` // for 429, and 503 with Retry-After; built-in: 1 s
+	Max           time.Duration `json:"max,omitempty"`            // built-in: 20 s
+}
+
+// RetryBudget bounds retries of one upstream: a retry reserves 14 tokens (5
+// if the upstream throttled), has them back if it succeeds and loses them if
+// it fails; each first-try success adds one.
+// Source: the AWS SDKs' standard retry mode of 2026.
+type RetryBudget struct {
+	Disabled bool  `json:"disabled,omitempty"`
+	Capacity int   `json:"capacity,omitempty"` // tokens; built-in: 500
+	Scope    Scope `json:"scope,omitempty"`
+}
+
+// CircuitBreaker stops calls to an authority (scheme, host and port) that
+// fails.
+type CircuitBreaker struct {
+	Disabled bool `json:"disabled,omitempty"`
+	// FailureRate of the calls in Window, above 0 and at most 1, that opens
+	// the circuit once there are MinRequests of them. Built-in: 0.5 and 20.
+	FailureRate float64 `json:"failure_rate,omitempty"`
+	MinRequests int     `json:"min_requests,omitempty"`
+	// ConsecutiveFailures in an unbroken run open it too. Built-in: 20.
+	ConsecutiveFailures int           `json:"consecutive_failures,omitempty"`
+	Window              time.Duration `json:"window,omitempty"` // built-in: 10 s
+	// OpenFor is how long it stays open, doubled up to MaxOpenFor on repeated
+	// failure. Built-in: 5 s and 60 s.
+	OpenFor    time.Duration `json:"open_for,omitempty"`
+	MaxOpenFor time.Duration `json:"max_open_for,omitempty"`
+	// HalfOpenRequests is the number of probes at a time. Built-in: 1.
+	HalfOpenRequests int `json:"half_open_requests,omitempty"`
+}
+
+// Bulkhead bounds the calls in flight to one upstream.
+type Bulkhead struct {
+	Disabled bool `json:"disabled,omitempty"`
+	// MaxConcurrent calls in flight. Must be stated.
+	MaxConcurrent int `json:"max_concurrent,omitempty"`
+	// MaxWaiting calls in the queue of each process, served in order of
+	// arrival. Built-in: twice MaxConcurrent. None: no queue.
+	MaxWaiting int `json:"max_waiting,omitempty"`
+	// MaxWait in that queue. Built-in: 100 ms.
+	MaxWait time.Duration `json:"max_wait,omitempty"`
+	// MaxSharePerUID, above 0 and at most 1, is the largest part of the limit
+	// that the processes of one user may hold. Built-in: 1.
+	MaxSharePerUID float64 `json:"max_share_per_uid,omitempty"`
+	Scope          Scope   `json:"scope,omitempty"`
+	// LocalMaxConcurrent is each process's limit with on_agent_loss: local.
+	LocalMaxConcurrent int `json:"local_max_concurrent,omitempty"`
+}
+
+// RateLimit bounds the calls begun per unit of time.
+type RateLimit struct {
+	Disabled bool `json:"disabled,omitempty"`
+	// Rate must be stated. In any window W at most Burst + Rate x W calls
+	// begin.
+	Rate Rate `json:"rate,omitzero"`
+	// Burst. Built-in: one second of Rate, at least 1.
+	Burst int `json:"burst,omitempty"`
+	// MaxWait for a token. Built-in: 100 ms. None: no waiting.
+	MaxWait time.Duration `json:"max_wait,omitempty"`
+	Scope   Scope         `json:"scope,omitempty"`
+	// LocalRate is each process's rate with on_agent_loss: local.
+	LocalRate Rate `json:"local_rate,omitzero"`
+}
+
+// Idempotency says that the upstream honours idempotency keys: one is minted
+// for each logical request of the stated methods that has none, and those
+// requests may then be retried.
+type Idempotency struct {
+	Disabled bool     `json:"disabled,omitempty"`
+	Header   string   `json:"header,omitempty"`  // built-in: Idempotency-Key
+	Bare     bool     `json:"bare,omitempty"`    // without the quotes of a Structured Field string
+	Methods  []string `json:"methods,omitempty"` // built-in: POST, PATCH
+}
+
+// Fallback answers when the upstream cannot: from what it last said, else
+// with a fixed answer.
+type Fallback struct {
+	Disabled bool    `json:"disabled,omitempty"`
+	Stale    *Stale  `json:"stale,omitempty"`
+	Static   *Static `json:"static,omitempty"`
+}
+
+// Stale allows answers from the cache.
+type Stale struct {
+	// MaxStale is how long after its freshness ended an answer may be given.
+	// Must be stated.
+	MaxStale time.Duration `json:"max_stale,omitempty"`
+	// After is when a call that has a stale answer stops waiting for the
+	// upstream. Built-in: 1 s. None: it waits for the upstream's failure.
+	After time.Duration `json:"after,omitempty"`
+}
+
+// Static is a fixed answer.
+type Static struct {
+	Status      int               `json:"status,omitempty"` // built-in: 200
+	ContentType string            `json:"content_type,omitempty"`
+	Headers     map[string]string `json:"headers,omitempty"`
+	Body        string            `json:"body,omitempty"`
+}
+
+// Connections gives an upstream a connection pool of its own, where the base
+// is an *http.Transport.
+type Connections struct {
+	Disabled   bool `json:"disabled,omitempty"`
+	MaxPerHost int  `json:"max_per_host,omitempty"` // open connections; must be stated
+}
+
+// Rate is a number of events per second, above zero. Written as "200/s" or
+// "90/m".
+type Rate float64
+
+// Every returns the time from one event to the next at this rate.
+func (r Rate) Every() time.Duration {
+	return time.Duration(math.Round(float64(time.Second) / float64(r)))
+}
