@@ -1,0 +1,64 @@
+# Every target in one or two lines; `make help` lists them.
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PREFIX   ?= /usr/local
+SYSCONF  ?= /etc
+DESTDIR  ?=
+FUZZTIME ?= 10s
+COUNT    ?= 20
+NFPM     := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.41.3
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# Modules of their own: peers and tools, which never enter the product's go.mod.
+MODULES  := $(filter-out integration/tools,$(patsubst %/go.mod,%,$(wildcard integration/*/go.mod)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test race cross modules fuzz bench soak lint install deb
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: ## See it work: real processes on one host, an upstream that fails, at most 60 s, no root
+	$(GO) run ./cmd/resagent demo $(DEMOFLAGS)
+
+test: lint cross race modules ## Prove it: everything that CI proves
+
+race: ## Test all packages under the race detector
+	$(GO) test -race -timeout 15m ./...
+
+cross: ## Compile the transport for the systems that have no agent
+	GOOS=darwin $(GO) build ./transport/... ./agent/client/...
+	GOOS=windows $(GO) build ./transport/... ./agent/client/...
+
+modules: ## Vet and test the modules under integration/
+	@set -e; for m in $(MODULES); do echo "$$m"; (cd $$m && $(GO) vet ./... && $(GO) test ./...); done
+
+fuzz: ## Fuzz each target for FUZZTIME (10s)
+	@$(GO) list ./... | while read -r p; do $(GO) test -list '^Fuzz' $$p | grep '^Fuzz' | while read -r f; do \
+	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p </dev/null || exit 1; done || exit 1; done
+
+bench: ## Measure, beside the peers (integration/*/), in one run
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+	@set -e; for m in $(MODULES); do (cd $$m && $(GO) test -run '^$$' -bench . -benchmem ./...); done
+
+soak: ## Run the tests over processes and the allocator COUNT (20) times
+	$(GO) test -count $(COUNT) -timeout 4h ./agent/... ./integration/... ./cmd/...
+
+lint: bin/staticcheck ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -d . ; exit 1; }
+	$(GO) vet ./... && ./bin/staticcheck ./...
+
+bin/staticcheck: integration/tools/go.mod
+	$(GO) build -C integration/tools -o ../../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+
+install: ## Install binary, units and a first policy file under DESTDIR, PREFIX (/usr/local), SYSCONF (/etc)
+	$(BUILD) -o bin/resagent ./cmd/resagent
+	install -D -m 755 bin/resagent $(DESTDIR)$(PREFIX)/bin/resagent
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(SYSCONF)/resagent/policies.d
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' systemd/resagent.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/resagent.service
+	install -m 644 systemd/resagent.socket systemd/resagent-admin.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -D -m 644 systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/resagent.conf
+	test -e $(DESTDIR)$(SYSCONF)/resagent/policies.yaml || install -m 644 systemd/policies.yaml $(DESTDIR)$(SYSCONF)/resagent/policies.yaml
+
+deb: ## Build dist/resagent_*.deb
+	$(BUILD) -o bin/resagent ./cmd/resagent && mkdir -p dist
+	VERSION=$(VERSION) ARCH=$(shell $(GO) env GOARCH) GOFLAGS= $(GO) run $(NFPM) package -f systemd/nfpm.yaml -p deb -t dist/
