@@ -1,6 +1,6 @@
 # Every target in one or two lines; `make help` lists them.
 GO       ?= go
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION  ?= $(or $(patsubst v%,%,$(shell git describe --tags --match "v*" 2>/dev/null)),0.1.0~dev)
 PREFIX   ?= /usr/local
 SYSCONF  ?= /etc
 DESTDIR  ?=
