@@ -1,0 +1,108 @@
+package fallbackcache
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// field is one line of a stored header, with its name canonical.
+type field struct{ name, value string }
+
+// canonical returns h with its names in canonical form: h itself where they
+// are already, since a caller may have written them into the map as he liked,
+// and net/http sends them so.
+func canonical(h http.Header) http.Header {
+	for name := range h {
+		if http.CanonicalHeaderKey(name) != name {
+			return rename(h)
+		}
+	}
+	return h
+}
+
+func rename(h http.Header) http.Header {
+	out := make(http.Header, len(h))
+	for _, name := range slices.Sorted(maps.Keys(h)) { // sorted, so that merged values have one order
+		key := http.CanonicalHeaderKey(name)
+		out[key] = append(out[key], h[name]...)
+	}
+	return out
+}
+
+// notReplayed are the fields that belong to one connection or one exchange
+// (RFC 9110, section 7.6.1; RFC 9111, section 3.1), and those that are
+// computed anew for each answer. Set-Cookie is among them by decision: an old
+// cookie must not overwrite a newer session.
+var notReplayed = map[string]bool{
+	"Connection":                true,
+	"Keep-Alive":                true,
+	"Proxy-Connection":          true,
+	"Te":                        true,
+	"Trailer":                   true,
+	"Transfer-Encoding":         true,
+	"Upgrade":                   true,
+	"Proxy-Authenticate":        true,
+	"Proxy-Authorization":       true,
+	"Proxy-Authentication-Info": true,
+	"Authentication-Info":       true,
+	"Set-Cookie":                true,
+	"Set-Cookie2":               true,
+	"Age":                       true,
+	"Content-Length":            true,
+}
+
+// replayable returns the lines of h that a stored answer carries: not those
+// of notReplayed, not those that Connection names, and not those in without.
+// Lines of one name stand together, in their order.
+func replayable(h http.Header, without []string) []field {
+	for _, line := range h["Connection"] {
+		without = append(without, members(line)...)
+	}
+	lines := 0
+	for _, values := range h {
+		lines += len(values)
+	}
+	fields := make([]field, 0, lines+1) // and Content-Length
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		if notReplayed[name] || slices.ContainsFunc(without, func(s string) bool { return strings.EqualFold(s, name) }) {
+			continue
+		}
+		for _, value := range h[name] {
+			fields = append(fields, field{name, value})
+		}
+	}
+	return fields
+}
+
+// members splits a comma-separated list of names.
+func members(line string) []string {
+	var out []string
+	for member := range strings.SplitSeq(line, ",") {
+		if member = strings.Trim(member, " \t"); member != "" {
+			out = append(out, member)
+		}
+	}
+	return out
+}
+
+// date reads a field that holds one date, in any of the three forms of RFC
+// 9110, section 5.6.7.
+func date(h http.Header, name string) (time.Time, bool) {
+	values := h[name]
+	if len(values) != 1 {
+		return time.Time{}, false
+	}
+	t, err := http.ParseTime(values[0])
+	return t, err == nil
+}
+
+// first returns the field's first line, or nothing.
+func first(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}

@@ -1,0 +1,177 @@
+package fallbackcache
+
+import (
+	"net/http"
+	"time"
+)
+
+// Keep is told of a response to req that arrived at now. If the rules allow
+// it to be stored, it returns a shallow copy of resp whose body is stored
+// while the caller reads it, and complete only at io.EOF; otherwise resp
+// itself, untouched. What the caller sees is the same either way: status,
+// fields, bytes, errors and trailers. A 304 to a request that the caller made
+// conditional refreshes what is stored.
+//
+// The response must be the one the base transport returned, with the Request
+// it sets: credentials that the base added make an answer not storable. The
+// caller must not change req before the response's body is closed, as
+// [http.RoundTripper] demands.
+//
+// No failure removes anything. What does, besides newer answers: a good
+// response that forbids storing or reuse, and 401 or 403.
+func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *http.Response {
+	if !isGet(req) || resp == nil || resp.Body == nil {
+		return resp
+	}
+	h := canonical(resp.Header)
+	if resp.StatusCode == http.StatusNotModified {
+		c.refresh(req, resp, h, now)
+		return resp
+	}
+	v := judge(resp.StatusCode, h, now)
+	if !v.keep && !v.remove {
+		return resp
+	}
+	c.ready()
+	uri, ok := plain(req)
+	if !ok {
+		return resp
+	}
+	stamp, held := c.memory.glance(uri)
+	if v.remove && !held {
+		return resp
+	}
+	rh := canonical(req.Header)
+	if len(rh["Range"]) > 0 || readRequest(rh).noStore || !c.sameSender(req, resp.Request, rh) {
+		return resp
+	}
+	who := c.who(req, rh)
+	over := fitting(c.memory.find(uri, who), rh)
+	if v.remove {
+		c.memory.remove(uri, who, over)
+		return resp
+	}
+	if !sameSelection(v.vary, rh, resp.Request) || unbounded(resp) || resp.ContentLength > c.maxObject() {
+		return resp
+	}
+	e := newEntry(uri, who, rh, resp, h, v)
+	if resp.Body == http.NoBody {
+		if resp.ContentLength <= 0 && len(resp.Trailer) == 0 {
+			e.complete(nil)
+			c.memory.put(e, over, stamp)
+		}
+		return resp
+	}
+	return record(&c.memory, e, over, stamp, resp, c.maxObject())
+}
+
+// plain tells whether a GET is one whose answers depend on its URI and fields
+// alone, and returns the URI's key. One with a body (a search, say) is not.
+func plain(req *http.Request) (uri string, ok bool) {
+	if req.Body != nil && req.Body != http.NoBody || req.ContentLength > 0 {
+		return "", false
+	}
+	return target(req)
+}
+
+func isGet(req *http.Request) bool { return req.Method == http.MethodGet || req.Method == "" }
+
+// fitting returns the entries that a request with header h selects.
+func fitting(variants []*entry, h http.Header) []*entry {
+	var out []*entry
+	for _, e := range variants {
+		if fits(e.vary, h) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// sameSelection tells whether the request that went out had the same values
+// in the fields that Vary names as the caller's, by which the answer will be
+// found again.
+func sameSelection(names []string, h http.Header, sent *http.Request) bool {
+	if sent == nil || len(names) == 0 {
+		return true
+	}
+	out := canonical(sent.Header)
+	for _, name := range names {
+		mine, given := combined(h[name])
+		sent, present := combined(out[name])
+		if mine != sent || given != present {
+			return false
+		}
+	}
+	return true
+}
+
+// unbounded tells of a body that ends when the connection does: whether it is
+// complete can then not be seen, and a killed server ends it just the same.
+// One that was compressed has a length and a checksum of its own.
+func unbounded(resp *http.Response) bool {
+	return resp.Close && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && resp.ProtoMajor < 2 && !resp.Uncompressed
+}
+
+// refresh gives stored entries the fields of a 304 that names them by their
+// validator (RFC 9111, section 4.3.4). It cannot happen by chance: the caller
+// asked with a validator of its own, and the entry must have the same.
+func (c *Cache) refresh(req *http.Request, resp *http.Response, h http.Header, now time.Time) {
+	c.ready()
+	uri, ok := plain(req)
+	if !ok {
+		return
+	}
+	stamp, held := c.memory.glance(uri)
+	if !held {
+		return
+	}
+	rh := canonical(req.Header)
+	if len(rh["Range"]) > 0 || readRequest(rh).noStore || !c.sameSender(req, resp.Request, rh) {
+		return
+	}
+	who := c.who(req, rh)
+	fit := fitting(c.memory.find(uri, who), rh)
+	old := choose(fit, rh)
+	if old == nil || !sameValidator(old, h) {
+		return
+	}
+	merged, _ := old.header(0)
+	for name, values := range h {
+		if !notRefreshed[name] {
+			merged[name] = values
+		}
+	}
+	v := judge(old.status, merged, now)
+	if !v.keep {
+		c.memory.remove(uri, who, fit)
+		return
+	}
+	if !sameSelection(v.vary, rh, resp.Request) {
+		return
+	}
+	e := newEntry(uri, who, rh, resp, merged, v)
+	e.status, e.statusText, e.decoded = old.status, old.statusText, old.decoded
+	e.complete(old.body)
+	c.memory.put(e, fit, stamp)
+}
+
+// notRefreshed are the fields that describe the stored body (RFC 9111, section
+// 3.2), which a 304 does not bring anew.
+var notRefreshed = map[string]bool{
+	"Content-Length":    true,
+	"Content-Encoding":  true,
+	"Content-Range":     true,
+	"Content-Type":      true,
+	"Transfer-Encoding": true,
+}
+
+// sameValidator tells whether a 304 with header h is about e. The ETag
+// decides where there is one, compared strongly or, if both are weak, as
+// text; else Last-Modified.
+func sameValidator(e *entry, h http.Header) bool {
+	if tag := first(h, "Etag"); tag != "" || e.etag != "" {
+		return tag == e.etag
+	}
+	modified := first(h, "Last-Modified")
+	return modified != "" && modified == e.line("Last-Modified")
+}

@@ -1,0 +1,201 @@
+package fallbackcache
+
+import (
+	"container/list"
+	"hash/maphash"
+	"slices"
+	"sync"
+)
+
+// maxVariants bounds the answers kept side by side for one URI and audience:
+// they are looked through one by one.
+const maxVariants = 16
+
+// memory holds the entries, grouped by URI and audience. A group is what is
+// found, and what is dropped when room is needed: the least recently used one
+// first. This type's methods are all that the rest of the package knows of
+// the storing, so that another store can take its place.
+type memory struct {
+	max int64
+
+	mu        sync.Mutex
+	stored    int64                      // bytes in groups
+	recording int64                      // bytes of bodies being recorded
+	groups    map[groupKey]*list.Element // of *group
+	uris      map[string]map[audience]*list.Element
+	used      list.List // front: most recently used
+
+	// dropped counts invalidations, by a hash of the URI, so that what was
+	// asked for before one is not stored after it. Two URIs in one place cost
+	// a store, never a wrong answer.
+	seed    maphash.Seed
+	dropped [256]uint64
+}
+
+type groupKey struct {
+	uri string
+	who audience
+}
+
+// group is the variants of one URI for one audience. The slice is replaced,
+// never changed, so that readers need no lock.
+type group struct {
+	key      groupKey
+	variants []*entry
+	size     int64
+}
+
+func (m *memory) open() {
+	m.groups = map[groupKey]*list.Element{}
+	m.uris = map[string]map[audience]*list.Element{}
+	m.seed = maphash.MakeSeed()
+}
+
+// find returns the variants stored for this URI and audience.
+func (m *memory) find(uri string, who audience) []*entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	place, ok := m.groups[groupKey{uri, who}]
+	if !ok {
+		return nil
+	}
+	m.used.MoveToFront(place)
+	return place.Value.(*group).variants
+}
+
+// glance tells whether anything is stored for this URI, and the stamp that
+// put wants of one who begins to record now.
+func (m *memory) glance(uri string) (stamp uint64, held bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return *m.stamp(uri), len(m.uris[uri]) > 0
+}
+
+// put stores e in place of the entries in over, unless there is a newer one
+// among the same variants, or the URI was dropped since the stamp.
+func (m *memory) put(e *entry, over []*entry, stamp uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e.size > m.max/2 || *m.stamp(e.uri) != stamp {
+		return
+	}
+	key := groupKey{e.uri, e.who}
+	kept := make([]*entry, 0, 4)
+	if place, ok := m.groups[key]; ok {
+		for _, old := range place.Value.(*group).variants {
+			switch {
+			case !slices.Contains(over, old) && !old.sameVariant(e):
+				kept = append(kept, old)
+			case newer(old, e):
+				return
+			}
+		}
+	}
+	kept = append(kept, e) // the oldest stand first
+	for len(kept) > maxVariants || sum(kept) > m.max/2 {
+		kept = kept[1:]
+	}
+	m.replace(key, kept)
+	m.makeRoom()
+}
+
+// remove takes out the given entries of a URI and audience.
+func (m *memory) remove(uri string, who audience, gone []*entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := groupKey{uri, who}
+	place, ok := m.groups[key]
+	if !ok {
+		return
+	}
+	m.replace(key, slices.DeleteFunc(slices.Clone(place.Value.(*group).variants), func(e *entry) bool {
+		return slices.Contains(gone, e)
+	}))
+}
+
+// drop takes out all that is stored for a URI, whoever may see it.
+func (m *memory) drop(uri string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	*m.stamp(uri)++
+	for who := range m.uris[uri] {
+		m.replace(groupKey{uri, who}, nil)
+	}
+}
+
+func (m *memory) stamp(uri string) *uint64 {
+	return &m.dropped[maphash.String(m.seed, uri)%uint64(len(m.dropped))]
+}
+
+// replace sets the variants of a group, most recently used; none removes it.
+func (m *memory) replace(key groupKey, variants []*entry) {
+	if place, ok := m.groups[key]; ok {
+		m.stored -= place.Value.(*group).size
+		m.used.Remove(place)
+		delete(m.groups, key)
+		delete(m.uris[key.uri], key.who)
+		if len(m.uris[key.uri]) == 0 {
+			delete(m.uris, key.uri)
+		}
+	}
+	if len(variants) == 0 {
+		return
+	}
+	g := &group{key: key, variants: variants, size: sum(variants)}
+	place := m.used.PushFront(g)
+	m.groups[key] = place
+	if m.uris[key.uri] == nil {
+		m.uris[key.uri] = map[audience]*list.Element{}
+	}
+	m.uris[key.uri][key.who] = place
+	m.stored += g.size
+}
+
+func (m *memory) makeRoom() {
+	for m.stored+m.recording > m.max {
+		last := m.used.Back()
+		if last == nil {
+			return
+		}
+		m.replace(last.Value.(*group).key, nil)
+	}
+}
+
+func sum(entries []*entry) (n int64) {
+	for _, e := range entries {
+		n += e.size
+	}
+	return n
+}
+
+// room is the memory that one recording holds while it goes on.
+type room struct {
+	memory *memory
+	size   int64
+	over   bool
+}
+
+// grow takes n more bytes, at the cost of stored entries if need be. It
+// refuses when all recordings together would hold more than half of the
+// memory, or when the room was given back.
+func (r *room) grow(n int64) bool {
+	m := r.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r.over || m.recording+n > m.max/2 {
+		return false
+	}
+	r.size += n
+	m.recording += n
+	m.makeRoom()
+	return true
+}
+
+// release gives it all back, once.
+func (r *room) release() {
+	m := r.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.recording -= r.size
+	r.size, r.over = 0, true
+}

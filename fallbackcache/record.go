@@ -1,0 +1,114 @@
+package fallbackcache
+
+import (
+	"io"
+	"net/http"
+	"runtime"
+	"slices"
+	"sync/atomic"
+)
+
+// recorder is a response body that is remembered while the caller reads it.
+// It asks the body for nothing the caller did not ask for, and passes on
+// exactly what came. What the caller did not read to its end is not stored.
+type recorder struct {
+	body     io.ReadCloser
+	from, to *http.Response // the base's response, and the caller's copy
+
+	entry *entry // nil once the recording is given up or done
+	over  []*entry
+	stamp uint64
+	want  int64 // length of the body, negative when not known
+	limit int64
+	buf   []byte
+	room  *room
+
+	closed atomic.Bool // Close may run beside Read
+}
+
+func record(m *memory, e *entry, over []*entry, stamp uint64, resp *http.Response, limit int64) *http.Response {
+	out := new(http.Response)
+	*out = *resp
+	r := &recorder{
+		body: resp.Body, from: resp, to: out,
+		entry: e, over: over, stamp: stamp,
+		want: resp.ContentLength, limit: limit,
+		room: &room{memory: m},
+	}
+	if resp.Uncompressed {
+		r.want = -1
+	}
+	// A caller that forgets to close must not shrink the cache for good.
+	runtime.AddCleanup(r, (*room).release, r.room)
+	out.Body = r
+	return out
+}
+
+// Read implements io.Reader.
+func (r *recorder) Read(p []byte) (int, error) {
+	e := r.entry
+	r.entry = nil // so that a panic below leaves nothing half-recorded
+	n, err := r.body.Read(p)
+	if err != nil {
+		// net/http fills unannounced trailers into the response it made.
+		r.to.Trailer = r.from.Trailer
+	}
+	if e == nil {
+		return n, err
+	}
+	if n < 0 || n > len(p) || err != nil && err != io.EOF || r.closed.Load() || !r.keep(p[:n]) {
+		r.giveUp()
+		return n, err
+	}
+	if err == nil {
+		r.entry = e
+		return n, err
+	}
+	// What a trailer adds may be the news that the body is wrong.
+	if (r.want < 0 || r.want == int64(len(r.buf))) && len(r.from.Trailer) == 0 {
+		body := r.buf
+		if cap(body) > len(body)+len(body)/8 {
+			body = slices.Clone(body)
+		}
+		r.room.release()
+		e.complete(slices.Clip(body))
+		r.room.memory.put(e, r.over, r.stamp)
+	}
+	r.giveUp()
+	return n, err
+}
+
+// keep appends b, growing by doubling but never past a length that is known.
+func (r *recorder) keep(b []byte) bool {
+	need := int64(len(r.buf) + len(b))
+	if need > r.limit || r.want >= 0 && need > r.want {
+		return false
+	}
+	if have := int64(cap(r.buf)); need > have {
+		size := max(need, 2*have, 512)
+		if r.want >= 0 {
+			size = min(size, r.want)
+		}
+		if !r.room.grow(size - have) {
+			return false
+		}
+		grown := make([]byte, len(r.buf), size)
+		copy(grown, r.buf)
+		r.buf = grown
+	}
+	r.buf = append(r.buf, b...)
+	return true
+}
+
+func (r *recorder) giveUp() {
+	r.buf, r.over = nil, nil
+	r.room.release()
+}
+
+// Close implements io.Closer.
+func (r *recorder) Close() error {
+	if !r.closed.Swap(true) {
+		r.room.release()
+	}
+	return r.body.Close()
+}

@@ -1,0 +1,184 @@
+package fallbackcache
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// verdict is what follows from a response: it is kept, or it is not kept and
+// what it supersedes is removed, or nothing happens.
+type verdict struct {
+	keep, remove bool
+	vary         []string
+	without      []string // fields not to be replayed
+	fresh        freshness
+}
+
+// freshness is all that decides, later, how old an answer may be.
+type freshness struct {
+	arrived    time.Time
+	age        time.Duration // on arrival (RFC 9111, section 4.2.3)
+	lifetime   time.Duration // section 4.2.1; 0 where none is stated
+	neverStale bool
+}
+
+// judge decides about the final response to a plain GET. It looks at status
+// and header alone; the names must be canonical.
+func judge(status int, h http.Header, arrived time.Time) verdict {
+	class := classes[status]
+	if class == nothing && status/100 == 2 && status != http.StatusPartialContent {
+		class = whenStated
+	}
+	if class == nothing {
+		return verdict{}
+	}
+	cc := readResponse(h)
+	// A newer answer that must not be stored or not be reused ends the older
+	// one too: it is no longer the last good answer. So does the news that
+	// this user may not see it any more.
+	if class == refused || cc.noStore || cc.noCache {
+		return verdict{remove: true}
+	}
+	vary, ok := varyNames(h["Vary"])
+	if !ok {
+		return verdict{remove: true}
+	}
+	fresh, explicit := lifetime(cc, h, arrived)
+	if class == whenStated && (!explicit && !cc.stated || cc.mustUnderstand) || endless(h) || len(h["Content-Range"]) > 0 {
+		return verdict{}
+	}
+	if coding := first(h, "Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		// Compressed for one who asked for it, not for one who did not, also
+		// where the origin forgets to say so.
+		vary, _ = varyNames(append(vary, "Accept-Encoding"))
+	}
+	return verdict{
+		keep:    true,
+		vary:    vary,
+		without: cc.without,
+		fresh: freshness{
+			arrived:  arrived,
+			age:      initialAge(h, arrived),
+			lifetime: fresh,
+			// stale-if-error=0 (and nonsense) is the origin's opt-out.
+			neverStale: cc.neverStale || cc.staleIfError.set && cc.staleIfError.d == 0,
+		},
+	}
+}
+
+type class uint8
+
+const (
+	nothing    class = iota // neither good nor a word about who may see it
+	always                  // stored without being asked to
+	whenStated              // stored if the response states a lifetime, public or private
+	refused                 // this user may not see it
+)
+
+// classes follows RFC 9110, section 15.1 ("heuristically cacheable"), without
+// what is no good answer: 206 is a part, and 5xx are the failures we are for.
+var classes = map[int]class{
+	200: always, 203: always, 204: always, 300: always, 301: always, 308: always,
+	404: always, 405: always, 410: always, 414: always,
+	302: whenStated, 303: whenStated, 307: whenStated, 451: whenStated,
+	401: refused, 403: refused,
+}
+
+// endless tells of bodies that are streams of events rather than an answer.
+func endless(h http.Header) bool {
+	media, _, _ := strings.Cut(first(h, "Content-Type"), ";")
+	media = strings.ToLower(strings.TrimSpace(media))
+	return media == "text/event-stream" || media == "multipart/x-mixed-replace" || strings.HasPrefix(media, "application/grpc")
+}
+
+// lifetime is how long a response is fresh (RFC 9111, section 4.2.1), and
+// whether that was stated. s-maxage counts in our private cache too: the
+// shorter one holds.
+func lifetime(cc responseControl, h http.Header, arrived time.Time) (d time.Duration, explicit bool) {
+	switch {
+	case cc.maxAge.set && cc.sMaxAge.set:
+		return min(cc.maxAge.d, cc.sMaxAge.d), true
+	case cc.maxAge.set:
+		return cc.maxAge.d, true
+	case cc.sMaxAge.set:
+		return cc.sMaxAge.d, true
+	case len(h["Expires"]) == 0:
+		return 0, false
+	}
+	expires, ok := date(h, "Expires")
+	if !ok {
+		return 0, true // "0" and other invalid dates mean: already expired
+	}
+	made, ok := date(h, "Date")
+	if !ok {
+		made = arrived
+	}
+	return min(max(0, expires.Sub(made)), farAway), true
+}
+
+// farAway bounds every duration that comes from outside, so that sums of them
+// stay within time.Duration.
+const farAway = maxDelta * time.Second
+
+// initialAge is the corrected initial age of RFC 9111, section 4.2.3, without
+// the response delay, which is not known here.
+func initialAge(h http.Header, arrived time.Time) time.Duration {
+	var apparent time.Duration
+	if made, ok := date(h, "Date"); ok {
+		apparent = max(0, arrived.Sub(made))
+	}
+	// Of several ages the first counts, and an invalid one does not (section
+	// 5.1).
+	value, _, _ := strings.Cut(first(h, "Age"), ",")
+	stated, _ := parseDelta(strings.Trim(value, " \t"))
+	return min(max(apparent, stated), farAway)
+}
+
+// ageAt is the current age. Both clocks are asked: the monotonic one stands
+// still while the machine sleeps, the other may be set back. The older age is
+// taken.
+func (f freshness) ageAt(now time.Time) time.Duration {
+	resident := max(0, now.Sub(f.arrived), now.Round(0).Sub(f.arrived.Round(0)))
+	return f.age + min(resident, farAway)
+}
+
+// permits tells whether an answer of this age may be given to a request with
+// these directives, if the operator lets it be stale by at most maxStale.
+//
+// The operator's window stands for what the origin did not say, and extends a
+// stale-if-error that is shorter; the origin's prohibitions cannot be
+// extended. A request can only narrow the window.
+func (f freshness) permits(age, maxStale time.Duration, cc requestControl) bool {
+	if cc.noStore || cc.noCache {
+		return false
+	}
+	lifetime := f.lifetime
+	allowed := max(0, maxStale)
+	if f.neverStale {
+		allowed = 0
+	}
+	switch {
+	case cc.staleIfError.set:
+		// "regardless of other freshness information" (RFC 5861, section 4).
+		wanted := max(cc.staleIfError.d, cc.maxStale.d)
+		if !cc.anyStale {
+			allowed = min(allowed, wanted)
+		}
+	case cc.maxStale.set:
+		allowed = min(allowed, cc.maxStale.d)
+	case cc.anyStale:
+	case cc.maxAge.set, cc.minFresh.set:
+		allowed = 0 // RFC 9111, section 5.2.1.1: not willing to take a stale one
+	}
+	if !cc.staleIfError.set {
+		if cc.maxAge.set {
+			lifetime = min(lifetime, cc.maxAge.d)
+		}
+		if cc.minFresh.set && (cc.minFresh.bad || lifetime-age < cc.minFresh.d) {
+			return false
+		}
+	}
+	staleness := age - lifetime
+	return staleness < 0 || allowed > 0 && staleness <= allowed
+}
