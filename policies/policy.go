@@ -27,16 +27,12 @@ type Set struct {
 	// Upstreams by name: [a-z0-9._-]{1,64}.
 	Upstreams map[string]Policy `json:"upstreams,omitempty"`
 
-	// Origin says where a value was written, by its path in the set
-	// ("upstreams.payments.retry.max_attempts"). Nil for a set that did not
-	// come from files.
+	// Origin says where a value was written, by its path in the set:
+	// "upstreams.payments.retry.max_attempts", "defaults.retry.statuses[0]".
+	// A name with a dot in it is quoted, as in upstreams["a.b"].retry. For a
+	// section it is the place of its key. Nil for a set that did not come
+	// from files.
 	Origin map[string]Position `json:"-"`
-}
-
-// Position is a place in a file. Line and Column count from 1.
-type Position struct {
-	File         string
-	Line, Column int
 }
 
 // Scope says who shares a limit.
@@ -74,8 +70,10 @@ const (
 // [Set.Defaults]. A nil section inherits the whole section; a zero field
 // inherits that field.
 //
-// Retry, RetryBudget, CircuitBreaker and Timeout are on unless disabled. The
-// other sections are off unless they are written.
+// Timeout is always on. Retry, RetryBudget and CircuitBreaker are on unless
+// disabled. The other sections are off unless they are written, for the
+// upstream or in the defaults. Disabled is not inherited by an upstream that
+// writes the section: writing it turns it on, unless it says disabled too.
 type Policy struct {
 	// Match lists the requests that go to this upstream; any one suffices.
 	// Empty: the upstream is used only where a caller names it.
@@ -100,11 +98,13 @@ type Policy struct {
 // before without, then the longest path, then a named method. Two that tie
 // are an error.
 type Match struct {
-	// Host is "name", "name:port", "*.suffix", "*.suffix:port" or "*".
-	// Letters are compared without case. Without a port any port matches.
+	// Host is "name", "*.suffix" (any name below suffix, not suffix itself),
+	// "*" (any host), an IPv4 address, or an IPv6 address in brackets; each
+	// may have a port, as in "name:8080". Letters are compared without case.
+	// Without a port any port matches.
 	Host string `json:"host"`
-	// Path is a prefix of whole segments: "/v1" matches /v1 and /v1/x, not
-	// /v1x. Empty or "/" matches every path.
+	// Path is a prefix of whole segments: "/v1" and "/v1/" both match /v1 and
+	// /v1/x, not /v1x. Empty or "/" matches every path.
 	Path string `json:"path,omitempty"`
 	// Methods, in capitals. Empty matches every method.
 	Methods []string `json:"methods,omitempty"`
@@ -132,10 +132,12 @@ type Retry struct {
 	// Backoff is exponential with full jitter: the wait before attempt n+1 is
 	// drawn evenly from [0, min(Max, Base x 2^(n-1))].
 	Backoff Backoff `json:"backoff,omitzero"`
-	// Statuses that may be retried. Built-in: 408, 429, 502, 503, 504.
+	// Statuses that may be retried; nil inherits, and an empty list is none.
+	// 400, 401, 403 and 404 are refused. Built-in: 408, 429, 502, 503, 504.
 	Statuses []int `json:"statuses,omitempty"`
 	// MaxRetryAfter is the longest Retry-After that is waited for; a response
-	// that asks for more is given to the caller. Built-in: 60 s.
+	// that asks for more is given to the caller. Built-in: 60 s. None: each
+	// that asks for a wait is given to the caller.
 	MaxRetryAfter time.Duration `json:"max_retry_after,omitempty"`
 }
 
@@ -164,7 +166,8 @@ type CircuitBreaker struct {
 	// the circuit once there are MinRequests of them. Built-in: 0.5 and 20.
 	FailureRate float64 `json:"failure_rate,omitempty"`
 	MinRequests int     `json:"min_requests,omitempty"`
-	// ConsecutiveFailures in an unbroken run open it too. Built-in: 20.
+	// ConsecutiveFailures in an unbroken run open it too. Built-in: 20. None:
+	// only the rate does.
 	ConsecutiveFailures int           `json:"consecutive_failures,omitempty"`
 	Window              time.Duration `json:"window,omitempty"` // built-in: 10 s
 	// OpenFor is how long it stays open, doubled up to MaxOpenFor on repeated
@@ -199,7 +202,7 @@ type RateLimit struct {
 	// Rate must be stated. In any window W at most Burst + Rate x W calls
 	// begin.
 	Rate Rate `json:"rate,omitzero"`
-	// Burst. Built-in: one second of Rate, at least 1.
+	// Burst. Built-in: one second of Rate, rounded up.
 	Burst int `json:"burst,omitempty"`
 	// MaxWait for a token. Built-in: 100 ms. None: no waiting.
 	MaxWait time.Duration `json:"max_wait,omitempty"`
@@ -214,7 +217,7 @@ type RateLimit struct {
 type Idempotency struct {
 	Disabled bool     `json:"disabled,omitempty"`
 	Header   string   `json:"header,omitempty"`  // built-in: Idempotency-Key
-	Bare     bool     `json:"bare,omitempty"`    // without the quotes of a Structured Field string
+	Bare     bool     `json:"bare,omitempty"`    // inherited if true; without the quotes of a Structured Field string
 	Methods  []string `json:"methods,omitempty"` // built-in: POST, PATCH
 }
 
@@ -229,7 +232,7 @@ type Fallback struct {
 // Stale allows answers from the cache.
 type Stale struct {
 	// MaxStale is how long after its freshness ended an answer may be given.
-	// Must be stated.
+	// Must be stated. None turns off what the defaults say.
 	MaxStale time.Duration `json:"max_stale,omitempty"`
 	// After is when a call that has a stale answer stops waiting for the
 	// upstream. Built-in: 1 s. None: it waits for the upstream's failure.
@@ -240,8 +243,8 @@ type Stale struct {
 type Static struct {
 	Status      int               `json:"status,omitempty"` // built-in: 200
 	ContentType string            `json:"content_type,omitempty"`
-	Headers     map[string]string `json:"headers,omitempty"`
-	Body        string            `json:"body,omitempty"`
+	Headers     map[string]string `json:"headers,omitempty"` // inherited as a whole
+	Body        string            `json:"body,omitempty"`    // at most 64 KiB
 }
 
 // Connections gives an upstream a connection pool of its own, where the base
@@ -255,7 +258,8 @@ type Connections struct {
 // "90/m".
 type Rate float64
 
-// Every returns the time from one event to the next at this rate.
+// Every returns the time from one event to the next at this rate, which must
+// be above zero.
 func (r Rate) Every() time.Duration {
 	return time.Duration(math.Round(float64(time.Second) / float64(r)))
 }

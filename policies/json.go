@@ -1,0 +1,203 @@
+package policies
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxFileSize is the largest file or message that is read, in bytes. Ten
+// thousand upstreams fit in it.
+const MaxFileSize = 16 << 20
+
+// maxDepth is deeper than any policy goes.
+const maxDepth = 32
+
+// ParseJSON reads a set from JSON, strictly: see [Decode]. file names it in
+// messages and in Set.Origin. The error is an [Errors].
+func ParseJSON(data []byte, file string) (*Set, error) {
+	tree, err := JSONTree(data, file)
+	if err != nil {
+		return nil, err
+	}
+	return Decode(tree)
+}
+
+// UnmarshalJSON reads a set from the wire: unknown fields are ignored, so
+// that an older library understands a newer agent, and of a key written twice
+// the last counts. What is wrong in type or range is refused as [Errors]; for
+// the rest use [Compile]. On an error s is not changed.
+func (s *Set) UnmarshalJSON(data []byte) error {
+	var set Set
+	if err := unmarshalLax(data, reflect.ValueOf(&set).Elem()); err != nil {
+		return err
+	}
+	*s = set
+	return nil
+}
+
+// UnmarshalJSON reads a policy in the form in which a set has it; see
+// [Set.UnmarshalJSON].
+func (p *Policy) UnmarshalJSON(data []byte) error {
+	var policy Policy
+	if err := unmarshalLax(data, reflect.ValueOf(&policy).Elem()); err != nil {
+		return err
+	}
+	*p = policy
+	return nil
+}
+
+func unmarshalLax(data []byte, v reflect.Value) error {
+	tree, err := JSONTree(data, "")
+	if err != nil {
+		return err
+	}
+	d := decoder{}
+	d.value(tree, v, "", "")
+	for _, e := range d.errs {
+		e.Position = Position{} // a line of a message tells nobody anything
+	}
+	return d.errs.err()
+}
+
+// JSONTree parses one JSON value, for [Decode]. file names it in messages. The
+// error is an [Errors].
+func JSONTree(data []byte, file string) (*Node, error) {
+	r := jsonReader{data: data, file: file}
+	fail := func(offset int, problem, want string) (*Node, error) {
+		return nil, Errors{{Position: r.position(offset), Problem: problem, Want: want}}
+	}
+	if len(data) > MaxFileSize {
+		return nil, Errors{{Position: Position{File: file}, Problem: fmt.Sprintf("is larger than %d MiB", MaxFileSize>>20), Want: "split it, or say less"}}
+	}
+	if !utf8.Valid(data) {
+		return fail(invalidUTF8(data), "the text is not UTF-8 here", "save the file as UTF-8")
+	}
+	for i, c := range data {
+		if c == '\n' {
+			r.lines = append(r.lines, i+1)
+		}
+	}
+	r.tokens = json.NewDecoder(bytes.NewReader(data))
+	r.tokens.UseNumber()
+	tree, err := r.value(0)
+	if err == nil {
+		if _, more := r.tokens.Token(); more != io.EOF {
+			return fail(r.start(), "there is something after the end of the set", "write one JSON object alone")
+		}
+		return tree, nil
+	}
+	if errors.Is(err, errDepth) {
+		return fail(r.start(), "the nesting is too deep", fmt.Sprintf("no policy goes deeper than %d levels", maxDepth))
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return fail(0, "there is nothing in the file", `write {"version": 1, "upstreams": {...}}`)
+	}
+	offset := len(data)
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		offset = max(0, int(syntax.Offset)-1)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fail(len(data), "the JSON ends too early", "close what is open")
+	}
+	return fail(offset, "is not JSON: "+strings.TrimPrefix(err.Error(), "json: "), "check the quotes, commas and brackets here")
+}
+
+// invalidUTF8 gives the offset of the first byte that is not UTF-8.
+func invalidUTF8(data []byte) int {
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return len(data)
+}
+
+var errDepth = errors.New("too deep")
+
+type jsonReader struct {
+	data   []byte
+	file   string
+	lines  []int // offsets at which lines 2, 3, ... begin
+	tokens *json.Decoder
+}
+
+// start is the offset of the next token.
+func (r *jsonReader) start() int {
+	at := int(r.tokens.InputOffset())
+	for at < len(r.data) && strings.IndexByte(" \t\r\n,:", r.data[at]) >= 0 {
+		at++
+	}
+	return at
+}
+
+func (r *jsonReader) position(offset int) Position {
+	offset = min(offset, len(r.data))
+	line, exact := slices.BinarySearch(r.lines, offset)
+	if exact {
+		line++
+	}
+	begin := 0
+	if line > 0 {
+		begin = r.lines[line-1]
+	}
+	return Position{File: r.file, Line: line + 1, Column: 1 + utf8.RuneCount(r.data[begin:offset])}
+}
+
+func (r *jsonReader) value(depth int) (*Node, error) {
+	if depth > maxDepth {
+		return nil, errDepth
+	}
+	n := &Node{Position: r.position(r.start())}
+	token, err := r.tokens.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch t := token.(type) {
+	case nil:
+		return n, nil
+	case bool:
+		n.Kind, n.Text = Bool, fmt.Sprint(t)
+		return n, nil
+	case json.Number:
+		n.Kind, n.Text = Number, t.String()
+		return n, nil
+	case string:
+		n.Kind, n.Text = String, t
+		return n, nil
+	}
+	if token == json.Delim('[') {
+		n.Kind = List
+		for r.tokens.More() {
+			item, err := r.value(depth + 1)
+			if err != nil {
+				return nil, err
+			}
+			n.Items = append(n.Items, item)
+		}
+	} else {
+		n.Kind = Map
+		for r.tokens.More() {
+			entry := Entry{KeyPosition: r.position(r.start())}
+			key, err := r.tokens.Token()
+			if err != nil {
+				return nil, err
+			}
+			entry.Key = key.(string)
+			if entry.Value, err = r.value(depth + 1); err != nil {
+				return nil, err
+			}
+			n.Entries = append(n.Entries, entry)
+		}
+	}
+	_, err = r.tokens.Token() // the closing bracket
+	return n, err
+}

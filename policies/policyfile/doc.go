@@ -1,0 +1,30 @@
+// Package policyfile reads sets of policies from YAML and JSON files, with
+// errors that point at the line and say what to write instead.
+//
+// [Load] reads a file and its drop-in folders into a snapshot that is ready
+// for use; [Parse] reads one file's text. Both are strict, report everything
+// that is wrong at once, and load nothing of what has a single error in it.
+//
+// # Drop-ins
+//
+// The files of a drop-in folder that end in .yaml, .yml or .json are laid
+// over the main file in the order of their names, and a later folder's over
+// an earlier one's. Sections are merged key by key: a drop-in may add
+// upstreams, and change a single value of an upstream or of the defaults.
+// Lists are replaced whole; so a drop-in that writes an upstream's match
+// replaces all of it. A drop-in cannot take a key away; it can write
+// disabled: true, or none. It may leave out the version.
+//
+// # What YAML is read
+//
+// One document of mappings, lists and single values. Anchors, aliases, tags,
+// merge keys and directives are refused: what upstreams share is written in
+// defaults, and a host that begins with * in quotes.
+package policyfile
+
+import _ "embed"
+
+// Schema is a JSON Schema (draft 2020-12) of the file, for editors.
+//
+//go:embed schema.json
+var Schema []byte

@@ -1,0 +1,132 @@
+package policyfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/resagent/resagent/policies"
+)
+
+// maxDropins bounds the files that are laid over one another.
+const maxDropins = 1000
+
+// Load reads the file at path and what lies in the drop-in folders, and
+// compiles it. A folder that is not there is no error; a file that is not
+// there is. Errors in what the files say are policies.Errors; errors in
+// reading them wrap those of package fs.
+func Load(path string, dropinDirs ...string) (*policies.Snapshot, error) {
+	names := []string{path}
+	for _, dir := range dropinDirs {
+		found, err := dropins(dir)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, found...)
+	}
+	if len(names) > 1+maxDropins {
+		return nil, fmt.Errorf("policyfile: %s: there are %d drop-in files, more than %d: join some of them", dropinDirs[0], len(names)-1, maxDropins)
+	}
+	var trees []*policies.Node
+	var syntax policies.Errors
+	left := policies.MaxFileSize
+	for _, name := range names {
+		data, err := read(name, left)
+		if err != nil {
+			return nil, err
+		}
+		left -= len(data)
+		tree, err := parse(name, data)
+		if wrong, ok := errors.AsType[policies.Errors](err); ok {
+			syntax = append(syntax, wrong...)
+		}
+		trees = append(trees, tree)
+	}
+	if len(syntax) > 0 {
+		return nil, syntax
+	}
+	set, err := policies.Decode(trees...)
+	if err != nil {
+		return nil, err
+	}
+	return policies.Compile(set)
+}
+
+// Parse reads one file's text; name stands for it in messages, and a name
+// that ends in .json says that it is JSON. The error is a policies.Errors.
+func Parse(name string, data []byte) (*policies.Set, error) {
+	tree, err := parse(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return policies.Decode(tree)
+}
+
+func parse(name string, data []byte) (*policies.Node, error) {
+	if filepath.Ext(name) == ".json" {
+		return policies.JSONTree(data, name)
+	}
+	return yamlTree(data, name)
+}
+
+// dropins gives the files of a folder in the order of their names. Hidden
+// files, and what editors and packages leave behind, do not end as ours do.
+func dropins(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("policyfile: %s: the drop-in folder cannot be read: %w: it must be a folder that this user may list", dir, reason(err))
+	}
+	var names []string
+	for _, entry := range entries {
+		ours := slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(entry.Name()))
+		if ours && !strings.HasPrefix(entry.Name(), ".") {
+			names = append(names, filepath.Join(dir, entry.Name()))
+		}
+	}
+	return names, nil
+}
+
+// read reads a regular file, or a symbolic link to one, of at most left
+// bytes.
+func read(path string, left int) ([]byte, error) {
+	info, err := os.Stat(path) // before opening: to open a FIFO would wait for its writer
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("policyfile: %s: %w: write the policies there (version: 1 alone is enough), or name another file", path, reason(err))
+	case err != nil:
+		return nil, fmt.Errorf("policyfile: %s: %w: make it readable for this user", path, reason(err))
+	case info.IsDir():
+		return nil, fmt.Errorf("policyfile: %s: is a directory: name a file in it", path)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("policyfile: %s: is not a regular file: write the policies to a file", path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("policyfile: %s: %w: make it readable for this user", path, reason(err))
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, int64(left)+1))
+	if err != nil {
+		return nil, fmt.Errorf("policyfile: %s: %w: try again", path, reason(err))
+	}
+	if len(data) > left {
+		return nil, fmt.Errorf("policyfile: %s: the files are larger than %d MiB together: say less, or say it in defaults", path, policies.MaxFileSize>>20)
+	}
+	return data, nil
+}
+
+// reason is err without the operation and path that the message has already.
+func reason(err error) error {
+	if inner, ok := errors.AsType[*fs.PathError](err); ok {
+		return inner.Err
+	}
+	return err
+}
