@@ -1,0 +1,134 @@
+package transport
+
+import (
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unique"
+
+	"github.com/resagent/resagent/agent/client"
+	"github.com/resagent/resagent/fallbackcache"
+	"github.com/resagent/resagent/policies"
+)
+
+// maxAuthorities bounds what one session remembers of the hosts it called.
+const maxAuthorities = 4096
+
+// shared is what all transports of one session have in common beside its
+// limits.
+type shared struct {
+	unnamed *policies.Policy
+	// cache serves policies with a stale section in transports without a
+	// Cache of their own.
+	cache fallbackcache.Cache
+
+	mu          sync.RWMutex
+	authorities map[place]*authority
+}
+
+func newShared() any {
+	return &shared{unnamed: policies.Unnamed(), authorities: map[place]*authority{}}
+}
+
+// place is one authority under one upstream. The breaker's settings are part
+// of it: a push that changes them begins a new circuit, any other leaves it as
+// it is, and two transports with different policies do not disturb each other.
+type place struct {
+	upstream, scheme, host string
+	settings               unique.Handle[policies.CircuitBreaker]
+}
+
+// authority is a scheme, host and port that was called.
+type authority struct {
+	name    string // scheme://host[:port], normalised
+	breaker *breaker
+	up      *upstream    // of an authority that no policy names, else nil
+	used    atomic.Int64 // Unix seconds
+}
+
+// authority finds or makes the state of u's authority under the upstream up;
+// up nil: no policy names it, and it becomes its own upstream.
+func (s *shared) authority(u *url.URL, up *upstream, now time.Time) *authority {
+	scheme, host := normal(u)
+	key := place{scheme: scheme, host: host}
+	settings := s.unnamed.CircuitBreaker
+	if up != nil {
+		key.upstream, settings = up.name, up.policy.CircuitBreaker
+	}
+	if settings != nil {
+		key.settings = unique.Make(*settings)
+	}
+	s.mu.RLock()
+	a := s.authorities[key]
+	s.mu.RUnlock()
+	if a != nil {
+		return a
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.authorities[key]; a != nil {
+		return a
+	}
+	if len(s.authorities) >= maxAuthorities {
+		s.evict()
+	}
+	a = &authority{name: scheme + "://" + host}
+	a.touch(now)
+	if settings != nil {
+		a.breaker = newBreaker(*settings, now)
+	}
+	if up == nil {
+		a.up = &upstream{name: host, policy: s.unnamed, limits: client.Local(s.unnamed)}
+	}
+	s.authorities[key] = a
+	return a
+}
+
+// evict forgets the longest unused of a sample, and one whose circuit is open
+// only if all of them are.
+func (s *shared) evict() {
+	var victim place
+	var worst *authority
+	seen := 0
+	for key, a := range s.authorities { // in no order, which is what a sample needs
+		if worst == nil || a.worth() < worst.worth() {
+			victim, worst = key, a
+		}
+		if seen++; seen == 64 {
+			break
+		}
+	}
+	delete(s.authorities, victim)
+}
+
+// worth is greater for what should be kept.
+func (a *authority) worth() int64 {
+	const openIsWorth = 1 << 40
+	w := a.used.Load()
+	if a.breaker != nil && a.breaker.state() != closed {
+		w += openIsWorth
+	}
+	return w
+}
+
+func (a *authority) touch(now time.Time) {
+	if s := now.Unix(); a.used.Load() != s {
+		a.used.Store(s)
+	}
+}
+
+// normal gives scheme and host as they are compared: in small letters, without
+// the scheme's own port.
+func normal(u *url.URL) (scheme, host string) {
+	scheme, host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	switch scheme {
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	}
+	return scheme, host
+}

@@ -1,0 +1,113 @@
+package transport_test
+
+import (
+	"bytes"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/resagent/resagent/agent/client"
+	"github.com/resagent/resagent/policies"
+	"github.com/resagent/resagent/transport"
+)
+
+// noop is a base that costs next to nothing.
+type noop struct{}
+
+func (noop) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+}
+
+// everything is a policy with all limits on, none of which is reached.
+func everything(tb testing.TB) *policies.Snapshot {
+	return compile(tb, policies.Policy{
+		Match:     []policies.Match{{Host: "upstream.test"}},
+		Timeout:   &policies.Timeout{Attempt: 2 * time.Second, Total: 8 * time.Second},
+		Bulkhead:  &policies.Bulkhead{MaxConcurrent: 64},
+		RateLimit: &policies.RateLimit{Rate: policies.MaxLimit, Burst: policies.MaxLimit},
+	})
+}
+
+func compile(tb testing.TB, p policies.Policy) *policies.Snapshot {
+	tb.Helper()
+	s, err := policies.Compile(&policies.Set{Version: 1, Upstreams: map[string]policies.Policy{"upstream": p}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+func chain(tb testing.TB) *transport.Transport {
+	return &transport.Transport{Base: noop{}, Policies: everything(tb), Agent: alone(tb)}
+}
+
+// alone is a session that no agent answers.
+func alone(tb testing.TB) *client.Session {
+	return &client.Session{Socket: tb.TempDir() + "/none"}
+}
+
+func get(tb testing.TB) *http.Request {
+	req, err := http.NewRequest(http.MethodGet, "http://upstream.test/x", nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return req
+}
+
+func BenchmarkBare(b *testing.B) {
+	req := get(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := (noop{}).RoundTrip(req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkChain(b *testing.B) {
+	t, req := chain(b), get(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := t.RoundTrip(req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkChainUnnamed(b *testing.B) {
+	t, req := &transport.Transport{Base: noop{}, Agent: alone(b)}, get(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := t.RoundTrip(req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkChainPost10KiB(b *testing.B) {
+	t := chain(b)
+	body := bytes.Repeat([]byte("x"), 10<<10)
+	req, err := http.NewRequest(http.MethodPost, "http://upstream.test/x", bytes.NewReader(body))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := t.RoundTrip(req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestAllocations holds the budget of DESIGN.md, section 11.
+func TestAllocations(t *testing.T) {
+	tr, req := chain(t), get(t)
+	bare := testing.AllocsPerRun(200, func() { noop{}.RoundTrip(req) })
+	full := testing.AllocsPerRun(200, func() { tr.RoundTrip(req) })
+	if over := full - bare; over > 10 {
+		t.Errorf("the chain allocates %v times over the bare base, want at most 10", over)
+	}
+}

@@ -1,0 +1,259 @@
+package transport
+
+import (
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/resagent/resagent/policies"
+)
+
+// breaker is the circuit of one authority. A single word says who may pass, so
+// that a call in the closed state costs one atomic load. gobreaker judges the
+// closed state: it is told an outcome when it is known, Allow and done back to
+// back, because its window forgets calls that began before it. The unbroken
+// run of failures is counted here: gobreaker's decays with the window.
+type breaker struct {
+	set  policies.CircuitBreaker
+	born time.Time // the word's times count from here
+
+	word atomic.Uint64 // state:2 | epoch:14 | until:48, microseconds since born
+	run  atomic.Int32  // failures since the last success
+	gb   atomic.Pointer[gobreaker.TwoStepCircuitBreaker[struct{}]]
+
+	mu     sync.Mutex // guards changes of state, and:
+	opens  int        // openings since it was last closed
+	probes int        // under way in this half-open epoch
+	good   int        // probes of this epoch that succeeded
+	issued time.Time  // when the newest probe was let through
+}
+
+type state uint64
+
+const (
+	closed state = iota
+	open
+	halfOpen
+)
+
+func (s state) String() string { return [...]string{"closed", "open", "half-open"}[s] }
+
+// ticket is the word under which a call was let through. Its outcome counts
+// only as long as the epoch is the same: a call of the time before the circuit
+// opened says nothing about the time after.
+type ticket uint64
+
+// outcome is the word in which every admitted call ends.
+type outcome uint8
+
+const (
+	ignored outcome = iota // says nothing about the upstream
+	success
+	failure
+)
+
+// change is what an outcome did to the circuit.
+type change uint8
+
+const (
+	unchanged change = iota
+	opened
+	reclosed
+)
+
+const (
+	untilBits = 48
+	epochBits = 14
+	epochMask = 1<<epochBits - 1
+	untilMask = 1<<untilBits - 1
+)
+
+func pack(s state, epoch uint64, until time.Duration) uint64 {
+	us := uint64(max(0, (until+time.Microsecond-1)/time.Microsecond)) // rounded up: never early
+	return uint64(s)<<(untilBits+epochBits) | (epoch&epochMask)<<untilBits | us&untilMask
+}
+
+func stateOf(w uint64) state         { return state(w >> (untilBits + epochBits)) }
+func epochOf(w uint64) uint64        { return w >> untilBits & epochMask }
+func untilOf(w uint64) time.Duration { return time.Duration(w&untilMask) * time.Microsecond }
+
+func newBreaker(set policies.CircuitBreaker, now time.Time) *breaker {
+	b := &breaker{set: set, born: now}
+	b.gb.Store(b.judge())
+	return b
+}
+
+// judge makes the gobreaker of one closed period.
+func (b *breaker) judge() *gobreaker.TwoStepCircuitBreaker[struct{}] {
+	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Interval:     b.set.Window,
+		BucketPeriod: max(b.set.Window/10, 1),
+		ReadyToTrip: func(n gobreaker.Counts) bool {
+			// Requests also counts calls between their Allow and their done.
+			ended := n.TotalSuccesses + n.TotalFailures
+			return ended >= uint32(b.set.MinRequests) && float64(n.TotalFailures) >= b.set.FailureRate*float64(ended)
+		},
+	})
+}
+
+// admit lets a call through, or says when to come back (0: not known).
+func (b *breaker) admit() (t ticket, ok bool, retryAfter time.Duration) {
+	w := b.word.Load()
+	if stateOf(w) == closed {
+		return ticket(w), true, 0
+	}
+	return b.admitProbe(time.Now())
+}
+
+func (b *breaker) admitProbe(now time.Time) (ticket, bool, time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := b.word.Load()
+	switch stateOf(w) {
+	case closed:
+		return ticket(w), true, 0
+	case open:
+		if left := untilOf(w) - now.Sub(b.born); left > 0 {
+			return 0, false, left
+		}
+		b.probes, b.good = 0, 0
+		w = pack(halfOpen, epochOf(w)+1, 0)
+		b.word.Store(w)
+	}
+	// A probe that has not ended within the time the circuit was open is
+	// joined by another one, so that one that hangs cannot wedge the circuit.
+	// Its own outcome still counts if it comes.
+	patience := b.openFor()
+	if waited := now.Sub(b.issued); b.probes >= max(1, b.set.HalfOpenRequests) && waited < patience {
+		return 0, false, patience - waited
+	}
+	b.probes++
+	b.issued = now
+	return ticket(w), true, 0
+}
+
+// stands says whether the circuit is as it was when the ticket was given.
+func (b *breaker) stands(t ticket) bool { return b.word.Load() == uint64(t) }
+
+// record ends an admitted call. Call it exactly once per ticket.
+func (b *breaker) record(t ticket, o outcome) change {
+	if b.word.Load() != uint64(t) {
+		return unchanged
+	}
+	if stateOf(uint64(t)) == halfOpen {
+		return b.recordProbe(t, o)
+	}
+	switch o {
+	case success:
+		if b.run.Load() != 0 {
+			b.run.Store(0)
+		}
+		b.judged(nil)
+	case failure:
+		run := b.run.Add(1)
+		tripped := b.judged(errFailed)
+		if tripped || b.set.ConsecutiveFailures > 0 && int(run) >= b.set.ConsecutiveFailures {
+			return b.trip(t, time.Now())
+		}
+	}
+	return unchanged
+}
+
+// fail adds one failure outside any ticket: a body that broke after its
+// headers had been counted as a success.
+func (b *breaker) fail() change {
+	w := b.word.Load()
+	if stateOf(w) != closed {
+		return unchanged
+	}
+	return b.record(ticket(w), failure)
+}
+
+var errFailed = errors.New("failed")
+
+// judged tells gobreaker an outcome, and says whether it would open.
+func (b *breaker) judged(err error) bool {
+	gb := b.gb.Load()
+	done, refused := gb.Allow()
+	if refused != nil {
+		return true // it opened between another call's outcome and our word
+	}
+	done(err)
+	return err != nil && gb.State() == gobreaker.StateOpen
+}
+
+func (b *breaker) recordProbe(t ticket, o outcome) change {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.word.Load() != uint64(t) {
+		return unchanged
+	}
+	b.probes = max(0, b.probes-1)
+	switch o {
+	case success:
+		b.good++
+		if b.good < max(1, b.set.HalfOpenRequests) {
+			return unchanged
+		}
+		b.opens = 0
+		b.run.Store(0)
+		b.gb.Store(b.judge())
+		b.word.Store(pack(closed, epochOf(uint64(t))+1, 0))
+		return reclosed
+	case failure:
+		b.openLocked(epochOf(uint64(t)), time.Now())
+		return opened
+	}
+	return unchanged
+}
+
+// trip opens a closed circuit, unless another call did.
+func (b *breaker) trip(t ticket, now time.Time) change {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.word.Load() != uint64(t) {
+		return unchanged
+	}
+	b.openLocked(epochOf(uint64(t)), now)
+	return opened
+}
+
+func (b *breaker) openLocked(epoch uint64, now time.Time) {
+	b.opens++
+	b.issued = time.Time{}
+	d := b.openFor()
+	// Up to a tenth more, so that processes that opened together do not probe
+	// together.
+	d += time.Duration(rand.Int64N(int64(d)/10 + 1))
+	b.word.Store(pack(open, epoch+1, now.Sub(b.born)+d))
+}
+
+// openFor is the time of this opening: doubled with each one since the circuit
+// was closed, up to MaxOpenFor.
+func (b *breaker) openFor() time.Duration {
+	d := b.set.OpenFor
+	for range b.opens - 1 {
+		if d >= b.set.MaxOpenFor/2 {
+			return max(b.set.OpenFor, b.set.MaxOpenFor)
+		}
+		d *= 2
+	}
+	return d
+}
+
+// state is what the word says now; an open circuit whose time has passed is
+// still called open until a call comes.
+func (b *breaker) state() state { return stateOf(b.word.Load()) }
+
+// left is the time until an open circuit lets a probe through.
+func (b *breaker) left() time.Duration {
+	w := b.word.Load()
+	if stateOf(w) != open {
+		return 0
+	}
+	return max(0, untilOf(w)-time.Since(b.born))
+}

@@ -1,0 +1,149 @@
+package transport
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/resagent/resagent/agent/client"
+	"github.com/resagent/resagent/policies"
+)
+
+// call is one logical request on its way. One goroutine works on it; what
+// others may touch is atomic, or guarded by the attempt's lock.
+type call struct {
+	t     *Transport
+	req   *http.Request   // the caller's, never changed
+	ctx   context.Context // the caller's, or one detached from it by a stale answer
+	start time.Time       // all times of a call count from here
+	until time.Time       // the caller's deadline, where ctx is detached from it
+	info  *Info
+
+	up        *upstream
+	authority *authority // nil: no circuit
+	rules     *policies.Policy
+	shared    *shared
+
+	header   http.Header   // what is sent: the caller's, or a copy with a key
+	total    time.Duration // 0: none
+	deadline time.Duration // the earlier of total and the caller's; 0: none
+	upload   *upload       // the request's body; nil: none
+	tries    int           // most attempts that may be sent
+
+	attempts atomic.Int32
+	replays  atomic.Int32
+	maybe    bool // an attempt may have reached the upstream
+	waited   time.Duration
+	stopped  string
+	served   Source
+
+	current  *attempt           // whose end is not certain yet
+	reserved client.Reservation // of the retry that is waiting or under way
+	holds    bool               // reserved has not been ended
+	unlink   func()             // ends the tie to a caller's context it was detached from
+	done     bool               // RoundTrip returned by itself
+	first    attempt
+	sending  upload
+}
+
+// since is the time since the call began.
+func (c *call) since() time.Duration { return time.Since(c.start) }
+
+// policy finds what applies to the request: one look at immutable data.
+func (c *call) policy() {
+	s := c.t.session()
+	s.Attach(c.ctx)
+	tab := c.t.tableFor(s)
+	c.info, _ = c.ctx.Value(infoKey{}).(*Info)
+	c.up, c.authority = c.t.find(s, tab, c.req, c.start)
+	c.rules, c.shared, c.header = c.up.policy, tab.shared, c.req.Header
+	c.openUpload()
+}
+
+// breaker of the call; nil: none.
+func (c *call) breaker() *breaker {
+	if c.authority == nil {
+		return nil
+	}
+	return c.authority.breaker
+}
+
+// deliver gives the caller what the layers came to.
+func (c *call) deliver(resp *http.Response, err error) (*http.Response, error) {
+	c.done = true
+	if c.upload != nil {
+		c.upload.finish()
+	}
+	if resp != nil {
+		if resp.Request != c.req {
+			resp.Request = c.req
+		}
+		if c.served == "" {
+			c.served = FromUpstream
+		}
+	}
+	c.fill()
+	return resp, err
+}
+
+// fill tells the caller's Info what became of the call.
+func (c *call) fill() {
+	if c.info == nil {
+		return
+	}
+	*c.info = Info{
+		Upstream: c.up.name,
+		Attempts: int(c.attempts.Load()),
+		Replays:  int(c.replays.Load()),
+		Waited:   c.waited,
+		Served:   c.served,
+		Stopped:  c.stopped,
+	}
+	if b := c.breaker(); b != nil {
+		c.info.Breaker = b.state().String()
+	}
+}
+
+// end gives back what a panic, in the base or in a hook, left behind. It does
+// nothing after deliver.
+func (c *call) end() {
+	if c.done {
+		return
+	}
+	if c.current != nil {
+		c.current.abandon()
+	}
+	if c.holds {
+		c.consume()
+	}
+	if c.upload != nil {
+		c.upload.abort()
+	} else if c.req.Body != nil {
+		c.req.Body.Close()
+	}
+	if c.up != nil {
+		c.fill()
+	}
+}
+
+// event begins an Event about this call.
+func (c *call) event(k Kind) Event {
+	e := Event{Kind: k, Upstream: c.up.name, Attempt: int(c.attempts.Load())}
+	if c.authority != nil {
+		e.Authority = c.authority.name
+	}
+	return e
+}
+
+// circuit tells of what an outcome did to the circuit.
+func (c *call) circuit(ch change) {
+	switch ch {
+	case opened:
+		e := c.event(CircuitOpened)
+		e.Wait = c.breaker().left()
+		c.t.tell(e)
+	case reclosed:
+		c.t.tell(c.event(CircuitClosed))
+	}
+}

@@ -1,0 +1,130 @@
+package transport
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/resagent/resagent/idempotency"
+)
+
+// result is what an attempt came to.
+type result struct {
+	resp    *http.Response
+	err     error
+	attempt *attempt
+
+	status    int     // 0: no response
+	outcome   outcome // for the circuit
+	refused   bool    // our own no, or the end of the call's time: nothing was sent
+	final     bool    // no other attempt could end differently
+	neverSent bool    // it provably did not reach the upstream
+	kept      bool    // resp was drained, and can be given whole
+}
+
+// classify judges what the base gave; struck is our own timer's error.
+func (c *call) classify(resp *http.Response, err, struck error) result {
+	r := result{resp: resp, err: err, outcome: success}
+	if resp != nil {
+		r.status = resp.StatusCode
+		if failedStatus(r.status) && !idempotency.Replayed(resp) {
+			r.outcome = failure
+		}
+		r.final = idempotency.Replayed(resp)
+		return r
+	}
+	var no *RejectedError
+	switch {
+	case c.ctx.Err() != nil: // the caller's own end
+		r.outcome, r.final = ignored, true
+	case errors.As(err, &no): // of a Transport that is our base
+		r.outcome, r.final = ignored, true
+	case struck != nil && errors.Is(struck, ErrTotalTimeout):
+		// Its time was cut by what the call had used up before, and says
+		// nothing, unless it had all that a call may have.
+		r.final = true
+		r.outcome = ignored
+		if p := c.rules.Timeout; p.Attempt == 0 || p.Total <= p.Attempt {
+			r.outcome = failure
+		}
+	case c.upload != nil && c.upload.broken() != nil, mistaken(err):
+		r.outcome, r.final = ignored, true
+	default:
+		r.outcome = failure
+		r.neverSent = neverSent(err)
+		r.final = badCertificate(err)
+	}
+	return r
+}
+
+// failedStatus says whether a status is the upstream's failure. 501 and 505
+// are answers, not failures.
+func failedStatus(status int) bool {
+	switch status {
+	case http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+// good says whether an attempt succeeded, as the retry budget sees it.
+func (r *result) good() bool {
+	return r.outcome == success &&
+		r.status != http.StatusTooManyRequests && r.status != http.StatusRequestTimeout
+}
+
+// neverSent says whether the error proves that no byte of the request left:
+// no connection, or none that had finished its TLS handshake.
+func neverSent(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") {
+		return true
+	}
+	var dns *net.DNSError
+	var record tls.RecordHeaderError
+	if errors.As(err, &dns) || errors.As(err, &record) || badCertificate(err) {
+		return true
+	}
+	// net/http has no type for it.
+	return strings.Contains(err.Error(), "TLS handshake timeout")
+}
+
+// badCertificate says whether either side did not like the other's
+// certificate, which another attempt does not change.
+func badCertificate(err error) bool {
+	var verify *tls.CertificateVerificationError
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var roots x509.SystemRootsError
+	if errors.As(err, &verify) || errors.As(err, &authority) || errors.As(err, &host) ||
+		errors.As(err, &invalid) || errors.As(err, &roots) {
+		return true
+	}
+	var alert tls.AlertError // RFC 8446, section 6.2
+	if !errors.As(err, &alert) {
+		return false
+	}
+	switch uint8(alert) {
+	case 42, 43, 44, 45, 46, 48, 116: // bad, unsupported, revoked, expired, unknown certificate; unknown CA; certificate required
+		return true
+	}
+	return false
+}
+
+// mistaken says whether net/http found the request itself wrong. It has no
+// types for these.
+func mistaken(err error) bool {
+	s := err.Error()
+	for _, part := range []string{"unsupported protocol scheme", "no Host in request URL",
+		"net/http: invalid", "http: Request.", "http: invalid"} {
+		if strings.Contains(s, part) {
+			return true
+		}
+	}
+	return false
+}

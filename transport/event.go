@@ -1,0 +1,99 @@
+package transport
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// Event is one thing that happened on a call's way. Fields that do not apply
+// are zero.
+type Event struct {
+	Kind     Kind
+	Upstream string
+	// Authority is scheme and host of the call.
+	Authority string
+	// Attempt counts from 1.
+	Attempt int
+	// Status of the response, 0 if there was none.
+	Status int
+	Err    error
+	// Took is how long an attempt took to its headers or its error.
+	Took time.Duration
+	// Wait is the time until the next attempt, or until a circuit lets a
+	// probe through.
+	Wait time.Duration
+	// Detail says more, in words that may change.
+	Detail string
+}
+
+// Kind of an [Event].
+type Kind uint8
+
+const (
+	Attempted     Kind = iota + 1 // an attempt got its headers or failed
+	Retrying                      // another attempt will follow after Wait
+	Stopped                       // an attempt worth repeating is not repeated; Detail says why
+	Refused                       // this host said no
+	Replayed                      // the base sent a body again by itself
+	CircuitOpened                 // after this call's outcome
+	CircuitClosed                 // after this call's outcome
+	Served                        // a fallback answered; Detail is its Source
+	NotApplied                    // a part of a policy could not be applied; Detail says which
+	Panicked                      // the base panicked after its caller had gone on with a stale answer
+	kinds
+)
+
+var kindNames = [kinds]string{
+	Attempted: "attempt", Retrying: "retrying", Stopped: "not retried", Refused: "refused",
+	Replayed: "replayed by the base", CircuitOpened: "circuit opened", CircuitClosed: "circuit closed",
+	Served: "fallback served", NotApplied: "policy not applied", Panicked: "base panicked",
+}
+
+// String names the kind as the log does.
+func (k Kind) String() string {
+	if k >= kinds || kindNames[k] == "" {
+		return "unknown"
+	}
+	return kindNames[k]
+}
+
+// tell hands an event to the hook and, if it is one an operator wants to read,
+// to the log. It costs two comparisons where neither is set.
+func (t *Transport) tell(e Event) {
+	if t.Observe != nil {
+		t.Observe(e)
+	}
+	if t.Logger != nil && e.Kind >= CircuitOpened {
+		t.log(e)
+	}
+}
+
+// log writes at most one line of a kind per second, and counts the others.
+func (t *Transport) log(e Event) {
+	g := &t.gates[e.Kind]
+	now := time.Now().UnixNano()
+	last := g.last.Load()
+	if last != 0 && now-last < int64(time.Second) || !g.last.CompareAndSwap(last, now) {
+		g.skipped.Add(1)
+		return
+	}
+	level := slog.LevelWarn
+	switch e.Kind {
+	case CircuitClosed:
+		level = slog.LevelInfo
+	case Panicked:
+		level = slog.LevelError
+	}
+	t.Logger.LogAttrs(context.Background(), level, "transport: "+e.Kind.String(),
+		slog.String("upstream", e.Upstream), slog.String("authority", e.Authority),
+		slog.Int("status", e.Status), slog.Any("err", e.Err), slog.Duration("wait", e.Wait),
+		slog.String("detail", e.Detail), slog.Int64("not_logged", g.skipped.Swap(0)))
+}
+
+// gate lets one line of a kind through per second.
+type gate struct {
+	last    atomic.Int64 // Unix nanoseconds
+	skipped atomic.Int64
+}

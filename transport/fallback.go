@@ -1,0 +1,138 @@
+package transport
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/resagent/resagent/fallbackcache"
+	"github.com/resagent/resagent/policies"
+)
+
+// withFallback answers a call that failed: with what the upstream last said,
+// else with a fixed answer. A call fails by an error, our own refusals and
+// timeouts included, and by 500, 502, 503 and 504. A caller that ended its own
+// call gets its own error.
+//
+// Stale answers are for GET and HEAD; a fixed one is for the safe methods
+// only, because it would tell other callers that something was done.
+func (c *call) withFallback() (*http.Response, error) {
+	p := c.rules.Fallback
+	if p == nil {
+		return c.send()
+	}
+	var answer *fallbackcache.Answer
+	if p.Stale != nil && (c.req.Method == http.MethodGet || c.req.Method == "" || c.req.Method == http.MethodHead) {
+		if a, ok := c.cache().Find(c.req, p.Stale.MaxStale, c.start); ok {
+			answer = a
+			c.tries = 1 // the first failure is answered, not repeated
+		}
+	}
+	var resp *http.Response
+	var err error
+	late := false
+	if answer != nil && p.Stale.After > 0 && c.upload == nil {
+		resp, err, late = c.race(p.Stale.After)
+	} else {
+		resp, err = c.send()
+	}
+	if !late {
+		if !failed(resp, err) || c.ctx.Err() != nil {
+			return c.store(resp), err
+		}
+	}
+	if answer != nil { // its age is that of now
+		if a, ok := c.cache().Find(c.req, p.Stale.MaxStale, time.Now()); ok {
+			answer = a
+		} else if !late {
+			answer = nil
+		}
+	}
+	switch {
+	case answer != nil:
+		status := c.drop(resp, FromStale, err)
+		return answer.Response(c.req, fallbackcache.Outcome{Attempted: c.attempts.Load() > 0, Status: status}), nil
+	case p.Static != nil && safe(c.req.Method):
+		status := c.drop(resp, FromStatic, err)
+		return static(p.Static, c.req, c.attempts.Load() > 0, status), nil
+	}
+	return c.store(resp), err
+}
+
+// failed says whether a call came to nothing.
+func failed(resp *http.Response, err error) bool {
+	return err != nil || failedStatus(resp.StatusCode)
+}
+
+// cache is the transport's, else the session's.
+func (c *call) cache() *fallbackcache.Cache {
+	if c.t.Cache != nil {
+		return c.t.Cache
+	}
+	return &c.shared.cache
+}
+
+// store keeps a good answer while the caller reads it, and forgets what an
+// unsafe request has changed. The base's own request is still on the response
+// here: the cache looks at it for credentials that the base added.
+func (c *call) store(resp *http.Response) *http.Response {
+	if resp == nil || c.rules.Fallback.Stale == nil {
+		return resp
+	}
+	if !safe(c.req.Method) {
+		c.cache().Invalidate(c.req, resp)
+		return resp
+	}
+	return c.cache().Keep(c.req, resp, time.Now())
+}
+
+// drop discards the upstream's failed answer in favour of another, and tells
+// of it.
+func (c *call) drop(resp *http.Response, s Source, err error) (status int) {
+	if resp != nil {
+		status = resp.StatusCode
+		discard(resp)
+	}
+	c.served = s
+	e := c.event(Served)
+	e.Status, e.Err, e.Detail = status, err, string(s)
+	c.t.tell(e)
+	return status
+}
+
+// static makes a policy's fixed answer.
+func static(p *policies.Static, req *http.Request, attempted bool, status int) *http.Response {
+	h := http.Header{}
+	for k, v := range p.Headers {
+		h.Set(k, v)
+	}
+	if p.ContentType != "" {
+		h.Set("Content-Type", p.ContentType)
+	}
+	mark := "resagent; detail=static" // RFC 9211
+	switch {
+	case status != 0:
+		mark = fmt.Sprintf("resagent; fwd=miss; fwd-status=%d; detail=static", status)
+	case attempted:
+		mark = "resagent; fwd=miss; detail=static"
+	}
+	h.Set("Cache-Status", mark)
+	code := p.Status
+	if code == 0 {
+		code = http.StatusOK
+	}
+	resp := &http.Response{
+		Status: fmt.Sprintf("%d %s", code, http.StatusText(code)), StatusCode: code,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: h, Body: http.NoBody, ContentLength: int64(len(p.Body)), Request: req,
+	}
+	if code != http.StatusNoContent && code != http.StatusNotModified {
+		h.Set("Content-Length", fmt.Sprint(len(p.Body)))
+		if req.Method != http.MethodHead && p.Body != "" {
+			resp.Body = io.NopCloser(strings.NewReader(p.Body))
+		}
+	}
+	return resp
+}

@@ -1,0 +1,120 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// race sends the call on a goroutine of its own, because a stale answer waits
+// to be given if the upstream has not answered after the given time. Then late
+// is true, and the attempt goes on without its caller, within its own time
+// limits: it may refresh the cache, and the circuit learns what became of it.
+//
+// The attempt works on a copy of the request, because the caller may use its
+// own again as soon as it has read the stale answer.
+func (c *call) race(after time.Duration) (resp *http.Response, err error, late bool) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.ctx))
+	untie := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
+	w := &call{
+		t: c.t, req: c.req.Clone(ctx), ctx: ctx, start: c.start, until: c.callersDeadline(),
+		up: c.up, authority: c.authority, rules: c.rules, shared: c.shared, tries: c.tries,
+	}
+	w.header = w.req.Header
+	if c.info != nil {
+		w.info = new(Info) // so that it measures
+	}
+	w.unlink = func() { untie(); cancel(nil) }
+
+	done := make(chan finish)
+	left := make(chan struct{}) // closed when the caller goes on without us
+	go w.alone(done, left)
+
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	select {
+	case f := <-done:
+		return c.adopt(w, f)
+	case <-timer.C:
+	}
+	if !untie() { // the caller has just ended the call: that, not a stale answer
+		return c.adopt(w, <-done)
+	}
+	if p := c.rules.Timeout; p == nil || p.Attempt == 0 {
+		time.AfterFunc(lateTime, func() { cancel(nil) })
+	}
+	close(left)
+	c.attempts.Store(w.attempts.Load())
+	return nil, nil, true
+}
+
+const (
+	// lateTime bounds what goes on without its caller: the attempt where no
+	// attempt timeout does, and the reading of its answer.
+	lateTime = time.Minute
+	// lateMost is how much of such an answer is read for the cache.
+	lateMost = 8 << 20
+)
+
+// finish is how the goroutine of a race ended.
+type finish struct {
+	resp  *http.Response
+	err   error
+	panic any
+}
+
+// adopt takes over what the goroutine's call came to.
+func (c *call) adopt(w *call, f finish) (*http.Response, error, bool) {
+	if f.panic != nil {
+		panic(f.panic)
+	}
+	c.attempts.Store(w.attempts.Load())
+	c.waited, c.stopped = w.waited, w.stopped
+	return f.resp, f.err, false
+}
+
+// alone is the goroutine of a race. A panic of the base goes to the caller, or
+// if that has left, to the hook and the log: it must not end the process.
+func (w *call) alone(done chan<- finish, left <-chan struct{}) {
+	var f finish
+	defer func() {
+		if v := recover(); v != nil {
+			f = finish{panic: v}
+		}
+		w.end()
+		if f.resp == nil {
+			w.unlink()
+		}
+		select {
+		case done <- f: // the caller takes it, or
+		case <-left: // has left
+			w.refresh(f)
+		}
+	}()
+	f.resp, f.err = w.send()
+	w.done = true
+}
+
+// refresh reads a late answer into the cache.
+func (w *call) refresh(f finish) {
+	if f.panic != nil {
+		e := w.event(Panicked)
+		e.Detail = fmt.Sprint(f.panic)
+		w.t.tell(e)
+	}
+	if f.resp == nil {
+		return
+	}
+	kept := f.resp
+	if !failed(f.resp, f.err) {
+		kept = w.store(f.resp)
+	}
+	if kept != f.resp { // else nobody wants its body
+		limit := time.AfterFunc(lateTime, w.unlink)
+		io.Copy(io.Discard, io.LimitReader(kept.Body, lateMost))
+		limit.Stop()
+	}
+	closeBody(kept)
+}

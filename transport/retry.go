@@ -1,0 +1,257 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/resagent/resagent/agent/client"
+)
+
+// withRetry makes the first attempt by itself. Only if another one is to
+// follow does go-retryablehttp's loop run: over a small request that stands in
+// for the real one, because its http.Client would change that and read the
+// answers. The loop repeats and waits; what to repeat, when, and what is given
+// in the end is decided here.
+func (c *call) withRetry() (*http.Response, error) {
+	c.planAttempts()
+	r := c.attempt()
+	if c.rules.RetryBudget != nil && r.resp != nil && r.good() {
+		c.up.limits.Deposit()
+	}
+	next := c.consider(&r)
+	if !next.again {
+		return r.resp, r.err
+	}
+	l := &loop{c: c, r: r, next: next}
+	l.run()
+	return l.r.resp, l.r.err
+}
+
+// planAttempts says how many attempts there may be, and how much of the body
+// is kept for them.
+func (c *call) planAttempts() {
+	if c.tries == 0 {
+		c.tries = 1
+		if p := c.rules.Retry; p != nil {
+			c.tries = max(1, p.MaxAttempts)
+		}
+	}
+	if c.upload == nil {
+		return
+	}
+	switch {
+	case c.tries == 1:
+		c.upload.plan(-1)
+	case c.upload.get == nil && repeatable(c.req.Method, c.keyed()) && !c.preconditioned():
+		c.upload.plan(keepMost)
+	default:
+		c.upload.plan(0) // enough for an attempt that was never sent
+	}
+}
+
+func (c *call) keyed() bool { return keyed(c.header, c.rules.Idempotency) }
+
+// consider decides about another attempt, and prepares for it: tokens are
+// reserved and the response is drained.
+func (c *call) consider(r *result) plan {
+	p := c.rules.Retry
+	if p == nil || r.resp != nil && r.status != http.StatusConflict && !slices.Contains(p.Statuses, r.status) {
+		return plan{}
+	}
+	if r.final || c.ctx.Err() != nil {
+		return plan{}
+	}
+	next := decide(p, c.facts(r))
+	c.maybe = c.maybe || !r.neverSent
+	if next.again {
+		next = c.reserve(r, next)
+	}
+	if !next.again {
+		if next.why != "" {
+			c.stopped = next.why
+			e := c.event(Stopped)
+			e.Status, e.Err, e.Detail = r.status, r.err, next.why
+			c.t.tell(e)
+		}
+		return next
+	}
+	if r.resp != nil {
+		c.drain(r)
+	}
+	e := c.event(Retrying)
+	e.Status, e.Err, e.Wait = r.status, r.err, next.wait
+	c.t.tell(e)
+	return next
+}
+
+// facts gathers what a decision rests on.
+func (c *call) facts(r *result) facts {
+	f := facts{
+		attempt: int(c.attempts.Load()), tries: c.tries, method: c.req.Method, status: r.status,
+		neverSent: r.neverSent, maybe: c.maybe, keyed: c.keyed(), minted: c.rules.Idempotency != nil,
+		preconditioned: c.preconditioned(),
+		replayable:     c.upload == nil || c.upload.again(),
+		left:           math.MaxInt64,
+		random:         c.random(),
+	}
+	if left, ok := c.left(); ok {
+		f.left = left
+	}
+	if r.resp != nil {
+		f.after, f.hasAfter = retryAfter(r.resp.Header.Get("Retry-After"), time.Now())
+	}
+	return f
+}
+
+func (c *call) random() float64 {
+	if c.t.random != nil {
+		return c.t.random()
+	}
+	return rand.Float64()
+}
+
+// preconditioned says whether the caller's own success would make a repeated
+// request fail.
+func (c *call) preconditioned() bool {
+	return has(c.header, "If-Match") || has(c.header, "If-None-Match") || has(c.header, "If-Unmodified-Since")
+}
+
+// reserve takes the tokens for one retry.
+func (c *call) reserve(r *result, next plan) plan {
+	if c.rules.RetryBudget == nil {
+		return next
+	}
+	res, ok := c.up.limits.Reserve(c.ctx, next.cost)
+	if !ok {
+		if r.err != nil {
+			r.err = budgetError{r.err}
+		}
+		return plan{why: ErrRetryBudget.Error()}
+	}
+	c.reserved, c.holds = res, true
+	return next
+}
+
+func (c *call) refund() {
+	if c.holds {
+		c.holds = false
+		c.reserved.Refund()
+		c.reserved = client.Reservation{}
+	}
+}
+
+func (c *call) consume() {
+	if c.holds {
+		c.holds = false
+		c.reserved.Consume()
+		c.reserved = client.Reservation{}
+	}
+}
+
+// loop is go-retryablehttp at work for one call.
+type loop struct {
+	c     *call
+	r     result        // of the newest attempt
+	next  plan          // what was decided about it
+	tries int           // of the stand-in
+	slept time.Duration // when the newest wait began
+}
+
+// standInURL is never called.
+var standInURL = &url.URL{Scheme: "http", Host: "upstream.invalid", Path: "/"}
+
+func (l *loop) run() {
+	rc := retryablehttp.Client{
+		HTTPClient: &http.Client{
+			Transport:     standIn{l},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		RetryMax:     math.MaxInt, // CheckRetry counts
+		CheckRetry:   l.check,
+		Backoff:      l.backoff,
+		ErrorHandler: retryablehttp.PassthroughErrorHandler, // the stand-in's result is nobody's
+	}
+	req := (&http.Request{Method: http.MethodGet, URL: standInURL, Header: http.Header{}}).WithContext(l.c.ctx)
+	if _, err := rc.Do(&retryablehttp.Request{Request: req}); err != nil {
+		l.interrupted()
+	}
+}
+
+// standIn plays the upstream for go-retryablehttp. It has no
+// CloseIdleConnections: the loop would close everybody's when it gives up.
+type standIn struct{ l *loop }
+
+// RoundTrip answers with the first attempt's result, which is known, and then
+// makes the others. The real result stays aside.
+func (s standIn) RoundTrip(req *http.Request) (*http.Response, error) {
+	if s.l.tries++; s.l.tries > 1 {
+		s.l.attempt()
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
+}
+
+// attempt makes one more, and settles its tokens.
+func (l *loop) attempt() {
+	c, before := l.c, l.r
+	c.waited += c.since() - l.slept
+	r := c.attempt()
+	switch {
+	case r.refused, r.outcome != failure && r.good():
+		c.refund()
+	default:
+		c.consume()
+	}
+	if r.refused {
+		l.refused(before, r)
+		return
+	}
+	l.r = r
+}
+
+// refused ends the loop after an attempt that was not sent: with the response
+// of the attempt before, if it was kept whole. A caller that cancelled gets its
+// own error.
+func (l *loop) refused(before, r result) {
+	var no *RejectedError
+	switch {
+	case errors.Is(l.c.ctx.Err(), context.Canceled):
+	case before.kept:
+		r.resp, r.err, r.status = before.resp, nil, before.status
+	case errors.As(r.err, &no):
+		no.LastStatus, no.LastErr = before.status, before.err
+	case before.err != nil && l.c.ctx.Err() == nil && !errors.Is(r.err, ErrTotalTimeout):
+		r.err = before.err // the body could not be had again
+	}
+	r.final = true
+	l.r = r
+}
+
+// check is the loop's CheckRetry. The first result was considered before the
+// loop began.
+func (l *loop) check(context.Context, *http.Response, error) (bool, error) {
+	if l.tries > 1 {
+		l.next = l.c.consider(&l.r)
+	}
+	return l.next.again, nil
+}
+
+// backoff is the loop's Backoff: the wait that was chosen.
+func (l *loop) backoff(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
+	l.slept = l.c.since()
+	return l.next.wait
+}
+
+// interrupted is the end of a wait between attempts by the caller's context.
+func (l *loop) interrupted() {
+	l.c.waited += l.c.since() - l.slept
+	l.c.refund()
+	l.refused(l.r, result{err: context.Cause(l.c.ctx), refused: true})
+}

@@ -1,0 +1,123 @@
+package transport
+
+import (
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/resagent/resagent/agent/client"
+	"github.com/resagent/resagent/fallbackcache"
+	"github.com/resagent/resagent/policies"
+)
+
+// Transport is an http.RoundTripper that retries, breaks circuits, limits and
+// falls back as the policies of the host say. The zero value is ready to use.
+// It is safe for concurrent use, must not be copied after its first call, and
+// needs no closing.
+type Transport struct {
+	// Base makes the attempts. Nil: http.DefaultTransport.
+	Base http.RoundTripper
+
+	// Policies apply as long as no agent has sent any. Nil: every authority
+	// gets the built-in policy (retries and circuit breakers; no limits).
+	Policies *policies.Snapshot
+
+	// Agent is the session whose limits and policies apply. Nil: the process's
+	// one session, client.Default.
+	Agent *client.Session
+
+	// Cache keeps good answers for policies with a fallback.stale section; no
+	// other policy uses it. Nil: one in memory, shared by the transports of a
+	// session.
+	Cache *fallbackcache.Cache
+
+	// Observe is called for each Event, in the course of the call it belongs
+	// to. It must return soon and be safe for concurrent use. Nil: events cost
+	// nothing.
+	Observe func(Event)
+
+	// Logger hears of circuits, fallbacks and policies that could not be
+	// applied, at most one line of a kind per second. Nil: silent.
+	Logger *slog.Logger
+
+	table atomic.Pointer[table]
+	gates [kinds]gate
+
+	mu    sync.Mutex // guards what follows, and the making of tables
+	pools map[string]pool
+	told  map[string]bool
+
+	random func() float64 // in [0,1); nil: math/rand. Tests set it
+}
+
+// RoundTrip sends the request on its way through the layers, outermost first:
+//
+//  1. policy: which upstream is it, and what applies to it
+//  2. fallback: wraps all that follows, our own refusals too
+//  3. idempotency key: one for all attempts
+//  4. total deadline: bounds waiting and the beginning of attempts
+//  5. retry, of attempts which each pass:
+//  6. circuit breaker
+//  7. bulkhead
+//  8. rate limit
+//  9. attempt timeout
+//  10. base
+//
+// It keeps the contract of http.RoundTripper: the request is not changed, its
+// body is closed, and there is either a response or an error.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL == nil || req.Header == nil {
+		return t.base().RoundTrip(req) // which says what is missing
+	}
+	c := &call{t: t, req: req, ctx: req.Context(), start: time.Now()}
+	defer c.end()
+	c.policy()                    // 1
+	resp, err := c.withFallback() // 2, and by way of send the others
+	return c.deliver(resp, err)
+}
+
+// send is what the fallback wraps.
+func (c *call) send() (*http.Response, error) {
+	c.mintKey()          // 3
+	c.setDeadline()      // 4
+	return c.withRetry() // 5, and by way of attempt 6 to 10
+}
+
+// attempt is one try at the upstream.
+func (c *call) attempt() result {
+	a := c.newAttempt()
+	if r, ok := a.admit(); !ok { // 6, 7, 8
+		return r
+	}
+	a.startClock()    // 9
+	return a.toBase() // 10
+}
+
+// CloseIdleConnections closes those of the base and of the upstreams' own
+// pools. The transport itself never closes the base's.
+func (t *Transport) CloseIdleConnections() {
+	if b, ok := t.base().(interface{ CloseIdleConnections() }); ok {
+		b.CloseIdleConnections()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.pools {
+		p.transport.CloseIdleConnections()
+	}
+}
+
+func (t *Transport) base() http.RoundTripper {
+	if t.Base != nil {
+		return t.Base
+	}
+	return http.DefaultTransport
+}
+
+func (t *Transport) session() *client.Session {
+	if t.Agent != nil {
+		return t.Agent
+	}
+	return client.Default()
+}

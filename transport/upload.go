@@ -1,0 +1,251 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// keepMost is how much of a request body without GetBody is kept for another
+// attempt.
+const keepMost = 64 << 10
+
+// upload is the body of one logical request: what the attempts read of it, and
+// its one Close.
+//
+// With GetBody, each attempt after the first gets a fresh one and nothing is
+// copied. Without it, what is sent is kept up to a limit; another attempt
+// reads what was kept and then the rest. That needs the earlier attempt's
+// reader to be closed, which net/http may do after it has returned.
+type upload struct {
+	c   *call
+	get func() (io.ReadCloser, error) // the request's GetBody; nil: none
+
+	mu     sync.Mutex // guards what follows
+	src    io.ReadCloser
+	closed bool   // src
+	opens  int    // readers made for attempts
+	last   bool   // no attempt begins any more: src ends with its reader
+	keep   int    // bytes that may be kept
+	prefix []byte // what was read of src
+	lost   bool   // more was read than kept
+	failed error  // of reading src
+
+	reader *uploadReader // of the newest attempt
+	holder *uploadReader // the newest that reads src
+}
+
+// openUpload looks at the request's body.
+func (c *call) openUpload() {
+	if c.req.Body == nil || c.req.Body == http.NoBody {
+		return
+	}
+	c.upload = &c.sending
+	c.upload.c, c.upload.src, c.upload.get = c, c.req.Body, c.req.GetBody
+}
+
+// plan says how much is to be kept in case of another attempt. Negative: there
+// will be none.
+func (u *upload) plan(keep int) {
+	u.mu.Lock()
+	u.keep, u.last = max(0, keep), keep < 0
+	u.mu.Unlock()
+}
+
+// errBodyBusy: the base still reads the earlier attempt's body.
+var errBodyBusy = errors.New("transport: the request body cannot be sent again: the base has not closed it")
+
+// open gives an attempt its body.
+func (u *upload) open(a *attempt) (io.ReadCloser, error) {
+	u.mu.Lock()
+	again := u.opens > 0
+	u.opens++
+	earlier := u.reader
+	u.mu.Unlock()
+	r := &a.up
+	r.u, r.a = u, a
+	switch {
+	case again && u.get != nil:
+		body, err := u.get()
+		if err != nil {
+			return nil, err
+		}
+		r.own = body
+	case again:
+		if err := earlier.wait(a.ctx); err != nil {
+			return nil, err
+		}
+	}
+	u.mu.Lock()
+	u.reader = r
+	if r.own == nil {
+		u.holder = r
+	}
+	if u.get == nil && !u.last {
+		r.gone = make(chan struct{})
+	}
+	u.mu.Unlock()
+	return r, nil
+}
+
+// replay is the inner request's GetBody. Only the base calls it, when it sends
+// a request again by itself: unseen by budget and breaker, so it is counted.
+func (u *upload) replay() (io.ReadCloser, error) {
+	body, err := u.get()
+	if err != nil {
+		return nil, err
+	}
+	u.mu.Lock()
+	a := u.reader.a
+	u.mu.Unlock()
+	u.c.replays.Add(1)
+	u.c.t.tell(u.c.event(Replayed))
+	return &uploadReader{u: u, a: a, own: body}, nil
+}
+
+// again says whether another attempt can have the body from its beginning.
+func (u *upload) again() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.get != nil || !u.lost && u.failed == nil && !u.last
+}
+
+// broken is the error that the caller's own body gave.
+func (u *upload) broken() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.failed
+}
+
+// finish says that no further attempt begins. The body is closed now if no
+// reader of it is open, else with that reader.
+func (u *upload) finish() {
+	u.mu.Lock()
+	u.last = true
+	idle := u.holder == nil || u.holder.closed
+	u.mu.Unlock()
+	if idle {
+		u.close()
+	}
+}
+
+// abort closes the body after a panic of the base, which may not have.
+func (u *upload) abort() {
+	u.mu.Lock()
+	r := u.reader
+	u.last = true
+	u.mu.Unlock()
+	if r != nil {
+		r.Close()
+	}
+	u.close() // once
+}
+
+// close closes the caller's body once.
+func (u *upload) close() error {
+	u.mu.Lock()
+	was := u.closed
+	u.closed = true
+	u.prefix = nil
+	u.mu.Unlock()
+	if was {
+		return nil
+	}
+	return u.src.Close()
+}
+
+// uploadReader is one attempt's view of the body.
+type uploadReader struct {
+	u      *upload
+	a      *attempt
+	own    io.ReadCloser // a fresh body from GetBody; nil: the caller's
+	off    int           // in u.prefix
+	closed bool          // guarded by u.mu
+	gone   chan struct{} // closed by Close; nil where nobody waits for it
+}
+
+// Read notes that the upload moves.
+func (r *uploadReader) Read(p []byte) (n int, err error) {
+	if r.own != nil {
+		n, err = r.own.Read(p)
+	} else {
+		n, err = r.u.read(r, p)
+	}
+	if n > 0 {
+		r.a.moved.Store(int64(r.a.c.since()))
+	}
+	return n, err
+}
+
+// read reads what was kept, then from the caller's body.
+func (u *upload) read(r *uploadReader, p []byte) (int, error) {
+	u.mu.Lock()
+	if r.closed {
+		u.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
+	if r.off < len(u.prefix) {
+		n := copy(p, u.prefix[r.off:])
+		r.off += n
+		u.mu.Unlock()
+		return n, nil
+	}
+	u.mu.Unlock()
+
+	n, err := u.src.Read(p)
+
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err != nil && err != io.EOF && !r.closed {
+		u.failed = err
+	}
+	if u.get != nil || u.last || n == 0 || u.lost {
+		return n, err
+	}
+	if len(u.prefix)+n > u.keep {
+		u.lost, u.prefix = true, nil
+		return n, err
+	}
+	u.prefix = append(u.prefix, p[:n]...)
+	r.off = len(u.prefix)
+	return n, err
+}
+
+// Close ends this view. The caller's body is closed with it if it cannot be
+// read again anyway.
+func (r *uploadReader) Close() error {
+	u := r.u
+	u.mu.Lock()
+	if r.closed {
+		u.mu.Unlock()
+		return nil
+	}
+	r.closed = true
+	src := r.own == nil && (u.last || u.lost || u.get != nil)
+	if r.gone != nil {
+		close(r.gone)
+	}
+	u.mu.Unlock()
+	if r.own != nil {
+		return r.own.Close()
+	}
+	if src {
+		return u.close()
+	}
+	return nil
+}
+
+// wait waits until the base has let go of the view.
+func (r *uploadReader) wait(ctx context.Context) error {
+	if r == nil {
+		return nil
+	}
+	select {
+	case <-r.gone:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(errBodyBusy, context.Cause(ctx))
+	}
+}

@@ -1,0 +1,150 @@
+package transport
+
+import (
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/resagent/resagent/agent/client"
+	"github.com/resagent/resagent/policies"
+)
+
+// table is one snapshot with this transport's state for its upstreams.
+type table struct {
+	snapshot *policies.Snapshot // nil: no policies at all
+	shared   *shared
+	states   []atomic.Pointer[upstream] // by policies.Upstream.Index
+	last     atomic.Pointer[seen]       // of the authorities that no policy names
+}
+
+// upstream is a policy at work.
+type upstream struct {
+	name   string
+	policy *policies.Policy
+	limits *client.Limits
+	base   http.RoundTripper // its own connection pool; nil: the transport's base
+	last   atomic.Pointer[seen]
+}
+
+// seen spares a second look at the authorities when the same one is called
+// again.
+type seen struct {
+	scheme, host string // as written in the URL
+	authority    *authority
+}
+
+// tableFor gives the table of the policies that are in force now.
+func (t *Transport) tableFor(s *client.Session) *table {
+	snap := s.Policies()
+	if snap == nil {
+		snap = t.Policies
+	}
+	if tab := t.table.Load(); tab != nil && tab.snapshot == snap {
+		return tab
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if tab := t.table.Load(); tab != nil && tab.snapshot == snap {
+		return tab
+	}
+	tab := &table{snapshot: snap, shared: s.Shared(newShared).(*shared)}
+	if snap != nil {
+		tab.states = make([]atomic.Pointer[upstream], snap.Len())
+	}
+	t.table.Store(tab)
+	t.retirePools(snap)
+	return tab
+}
+
+// find gives the upstream and the authority of a request. The authority is nil
+// where its policy has no circuit breaker.
+func (t *Transport) find(s *client.Session, tab *table, req *http.Request, now time.Time) (*upstream, *authority) {
+	named := t.named(tab, req)
+	if named == nil {
+		a := remembered(&tab.last, req.URL)
+		if a == nil {
+			a = tab.shared.authority(req.URL, nil, now)
+			tab.last.Store(&seen{req.URL.Scheme, req.URL.Host, a})
+		}
+		a.touch(now)
+		return a.up, a
+	}
+	up := tab.states[named.Index].Load()
+	if up == nil {
+		up = t.state(s, tab, named)
+	}
+	if up.policy.CircuitBreaker == nil {
+		return up, nil
+	}
+	a := remembered(&up.last, req.URL)
+	if a == nil {
+		a = tab.shared.authority(req.URL, up, now)
+		up.last.Store(&seen{req.URL.Scheme, req.URL.Host, a})
+	}
+	a.touch(now)
+	return up, a
+}
+
+func remembered(p *atomic.Pointer[seen], u *url.URL) *authority {
+	if l := p.Load(); l != nil && l.host == u.Host && l.scheme == u.Scheme {
+		return l.authority
+	}
+	return nil
+}
+
+// named gives the policy's upstream: the one in the context, else the one that
+// matches.
+func (t *Transport) named(tab *table, req *http.Request) *policies.Upstream {
+	name, _ := req.Context().Value(upstreamKey{}).(string)
+	if tab.snapshot == nil {
+		return nil
+	}
+	if name != "" {
+		if up := tab.snapshot.Named(name); up != nil {
+			return up
+		}
+		t.notApplied(name, "no upstream of this name; its URL decides")
+	}
+	return tab.snapshot.Lookup(req.Method, req.URL)
+}
+
+// state makes an upstream's state at its first call under a snapshot.
+func (t *Transport) state(s *client.Session, tab *table, named *policies.Upstream) *upstream {
+	up, made, problem := t.makeState(s, tab, named)
+	if made && problem != "" {
+		t.notApplied(up.name, problem)
+	}
+	return up
+}
+
+func (t *Transport) makeState(s *client.Session, tab *table, named *policies.Upstream) (up *upstream, made bool, problem string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	slot := &tab.states[named.Index]
+	if up := slot.Load(); up != nil {
+		return up, false, ""
+	}
+	p := &named.Policy
+	up = &upstream{name: named.Name, policy: p, limits: s.Limits(named.Name, p)}
+	up.base, problem = t.pool(named.Name, p)
+	slot.Store(up)
+	return up, true, problem
+}
+
+// notApplied says once for each name that a policy was not applied.
+func (t *Transport) notApplied(name, detail string) {
+	const maxNames = 1024 // names come from callers too
+	t.mu.Lock()
+	told := t.told[name] || len(t.told) >= maxNames
+	if !told {
+		if t.told == nil {
+			t.told = map[string]bool{}
+		}
+		t.told[name] = true
+	}
+	t.mu.Unlock()
+	if !told {
+		t.tell(Event{Kind: NotApplied, Upstream: name, Detail: detail})
+	}
+}
