@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/resagent/resagent/policies"
+	"github.com/resagent/resagent/policies/policyfile"
+)
+
+const (
+	defaultPolicies = "/etc/resagent/policies.yaml"
+	defaultDropIns  = "/etc/resagent/policies.d"
+)
+
+// policyFiles is where policies are read from.
+type policyFiles struct {
+	file    *string
+	folders *[]string
+}
+
+// policyFlags declares --policies and --policies-dir.
+func policyFlags(fs *pflag.FlagSet) policyFiles {
+	return policyFiles{
+		file:    fs.String("policies", defaultPolicies, "the policy `FILE`"),
+		folders: fs.StringArray("policies-dir", nil, "a `DIR` of further *.yaml files, laid over it; may be repeated (default "+defaultDropIns+" if --policies is not given)"),
+	}
+}
+
+// load reads the files whole. Errors: policies.Errors, or a file that cannot
+// be read.
+func (p policyFiles) load() (*policies.Snapshot, error) {
+	folders := *p.folders
+	if len(folders) == 0 && *p.file == defaultPolicies {
+		folders = []string{defaultDropIns}
+	}
+	return policyfile.Load(*p.file, folders...)
+}
+
+// check is `resagent check`. Without arguments it checks what the agent would
+// read, else each file by itself.
+func check(_ context.Context, fs *pflag.FlagSet, args []string) error {
+	files := policyFlags(fs)
+	if err := parse(fs, args, 0, -1); err != nil {
+		return err
+	}
+	if fs.NArg() == 0 {
+		set, err := files.load()
+		if err != nil {
+			return wrong(err)
+		}
+		fmt.Printf("%s: ok, %s\n", *files.file, upstreams(set))
+		return nil
+	}
+	if fs.Changed("policies") || fs.Changed("policies-dir") {
+		return usageError{errors.New("check takes either files or --policies and --policies-dir, not both")}
+	}
+	var failed error
+	for _, name := range fs.Args() {
+		set, err := policyfile.Load(name)
+		if err != nil {
+			failed = wrong(err)
+			continue
+		}
+		fmt.Printf("%s: ok, %s\n", name, upstreams(set))
+	}
+	return failed
+}
+
+// wrong prints every error of a set on a line of its own, file and line first,
+// as editors expect it.
+func wrong(err error) error {
+	found := new(policies.Errors)
+	if !errors.As(err, found) {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, strings.ReplaceAll(printable(err.Error()), "\npolicies: ", "\nresagent: "))
+	return errShown
+}
+
+// upstreams counts in words.
+func upstreams(set *policies.Snapshot) string {
+	if n := set.Len(); n != 1 {
+		return fmt.Sprintf("%d upstreams", n)
+	}
+	return "1 upstream"
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// patience is how long a command waits for the agent's answer.
+const patience = 10 * time.Second
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 64 << 20
+
+// problem is an answer of the agent that says no (RFC 9457).
+type problem struct {
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+}
+
+func (p *problem) Error() string {
+	if p.Detail == "" {
+		return p.Title
+	}
+	return p.Title + ": " + p.Detail
+}
+
+// call asks the agent at socket and returns the body of its answer. target is
+// a path with its query. Errors: *problem for the agent's own no.
+func call(ctx context.Context, socket, method, target string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, method, "http://resagent"+target, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, unreachable(socket, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, unreachable(socket, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return body, nil
+	}
+	said := new(problem)
+	if err := json.Unmarshal(body, said); err != nil || said.Title == "" {
+		said = &problem{Title: "the agent at " + socket + " answered " + resp.Status, Detail: strings.TrimSpace(string(body))}
+	}
+	return nil, said
+}
+
+// unreachable says why there is no answer, and what to look at.
+func unreachable(socket string, err error) error {
+	var errno syscall.Errno
+	cause := err
+	if errors.As(err, &errno) {
+		cause = errno
+	}
+	advice := "is resagent.socket active? systemctl status resagent.socket"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		advice = "the socket's group may use it: ls -l " + socket
+	case errors.Is(err, context.DeadlineExceeded):
+		cause = fmt.Errorf("no answer within %v", patience)
+		advice = "is it stopped? systemctl status resagent.service"
+	}
+	return fmt.Errorf("cannot reach the agent at %s: %w: %s", socket, cause, advice)
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/pflag"
+
+	"github.com/resagent/resagent/agent/wire"
+)
+
+// newFlags makes the flag set of a command; --help goes to standard output.
+func newFlags(c command) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(c.name, pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.Usage = func() {
+		fmt.Printf("Usage: %s\n\n%s.\n", strings.TrimSpace("resagent "+c.name+" [OPTIONS] "+c.args), c.summary)
+		if fs.HasFlags() {
+			fmt.Printf("\nOptions:\n%s", fs.FlagUsagesWrapped(100))
+		}
+	}
+	return fs
+}
+
+// parse reads args and checks that from least to most arguments remain; most
+// below zero means any number.
+func parse(fs *pflag.FlagSet, args []string, least, most int) error {
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return err
+		}
+		var hint string
+		if unknown := new(pflag.NotExistError); errors.As(err, &unknown) {
+			hint = didYouMean("--"+unknown.GetSpecifiedName(), flagNames(fs))
+		}
+		return usageError{fmt.Errorf("%w%s; see resagent %s --help", err, hint, fs.Name())}
+	}
+	if n := fs.NArg(); n < least || most >= 0 && n > most {
+		return usageError{fmt.Errorf("%s takes %s, and there are %d; see resagent %s --help", fs.Name(), arguments(least, most), n, fs.Name())}
+	}
+	return nil
+}
+
+// arguments says how many arguments are right.
+func arguments(least, most int) string {
+	switch {
+	case most == 0:
+		return "no arguments"
+	case least == most && most == 1:
+		return "1 argument"
+	case least == most:
+		return fmt.Sprintf("%d arguments", most)
+	}
+	return fmt.Sprintf("%d or more arguments", least)
+}
+
+func flagNames(fs *pflag.FlagSet) (names []string) {
+	fs.VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+	return names
+}
+
+// socketFlag declares --socket.
+func socketFlag(fs *pflag.FlagSet) *string {
+	return fs.String("socket", wire.Socket(), "the agent's `PATH`")
+}
+
+// adminSocketFlag declares --admin-socket. Its value is found with adminSocket
+// once the flags are read.
+func adminSocketFlag(fs *pflag.FlagSet) *string {
+	return fs.String("admin-socket", "", "the `PATH` of the socket for changes (default admin.sock beside the agent's)")
+}
+
+// adminSocket is the socket for changes: as given, else beside the agent's.
+func adminSocket(given, socket string) string {
+	if given != "" {
+		return given
+	}
+	return filepath.Join(filepath.Dir(socket), "admin.sock")
+}
+
+// didYouMean is `, did you mean "x"?` for the name nearest to what was typed,
+// or nothing if none is near.
+func didYouMean(typed string, names []string) string {
+	best, least := "", 3 // more than two slips is another word
+	if len(typed) < 4 {
+		least = 2
+	}
+	for _, n := range names {
+		if d := slips(typed, n); d < least {
+			best, least = n, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(", did you mean %q?", best)
+}
+
+// slips is the Levenshtein distance of two short words.
+func slips(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// printable quotes what a terminal would obey: text from files, peers and the
+// command line ends up in messages. Line breaks stay.
+func printable(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if r == '\n' || unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, "\\x%02x", r)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/pflag"
+)
+
+// command is one subcommand. run declares its flags on fs, reads args with
+// [parse], and writes its results to standard output; its error is printed
+// with "resagent: " before it.
+type command struct {
+	name    string
+	args    string // as shown after the name in a usage line
+	summary string // begins with a verb
+	run     func(ctx context.Context, fs *pflag.FlagSet, args []string) error
+}
+
+// commands is every subcommand but help, in the order in which help shows
+// them. A new one is one line here and a file of its own.
+var commands = []command{
+	{"serve", "", "Run the agent", serve},
+	{"check", "[FILE...]", "Check policy files, all errors at once", check},
+	{"status", "", "Show sessions and host-wide limits", status},
+	{"explain", "METHOD URL", "Show which policy a call gets, and where it is written", explain},
+	{"reload", "", "Make the agent read its policies again", reload},
+	{"version", "", "Show the version", showVersion},
+}
+
+// usageError is an error of the one who typed the command: exit code 2.
+type usageError struct{ error }
+
+// errShown is an error that has been printed already.
+var errShown = errors.New("already shown")
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:]))
+}
+
+// run carries out one command line and returns the exit code.
+func run(ctx context.Context, args []string) int {
+	err := dispatch(ctx, args)
+	var usage usageError
+	switch {
+	case err == nil, errors.Is(err, pflag.ErrHelp):
+		return 0
+	case errors.Is(err, errShown):
+		return 1
+	}
+	// A library's prefix says which package; the reader needs the program's.
+	text := err.Error()
+	for _, prefix := range []string{"agent: ", "policyfile: ", "policies: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	fmt.Fprintln(os.Stderr, "resagent:", printable(text))
+	if errors.As(err, &usage) {
+		return 2
+	}
+	return 1
+}
+
+// dispatch finds the subcommand and runs it.
+func dispatch(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		help(os.Stderr)
+		return usageError{errors.New("no subcommand is given; see above")}
+	}
+	name, args := args[0], args[1:]
+	switch name {
+	case "help", "-h", "--help":
+		if len(args) == 0 {
+			help(os.Stdout)
+			return nil
+		}
+		name, args = args[0], []string{"--help"}
+	case "--version":
+		name = "version"
+	}
+	names := []string{"help"}
+	for _, c := range commands {
+		if c.name == name {
+			return c.run(ctx, newFlags(c), args)
+		}
+		names = append(names, c.name)
+	}
+	return usageError{fmt.Errorf("unknown subcommand %q%s; see resagent help", name, didYouMean(name, names))}
+}
+
+// help lists the subcommands.
+func help(w io.Writer) {
+	fmt.Fprint(w, "resagent shares resilience policies and limits between the processes of a host.\n\nUsage: resagent COMMAND [OPTIONS]\n\n")
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	for _, c := range commands {
+		fmt.Fprintf(t, "  %s\t%s\n", strings.TrimSpace(c.name+" "+c.args), c.summary)
+	}
+	fmt.Fprintf(t, "  %s\t%s\n", "help [COMMAND]", "Show this, or a command's options")
+	t.Flush()
+	fmt.Fprint(w, "\nRESAGENT_SOCKET names the agent's socket where it is not /run/resagent/agent.sock.\n")
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/pflag"
+)
+
+// reload is `resagent reload`: it returns once the agent has taken the new
+// policies, or says why it has not.
+func reload(ctx context.Context, fs *pflag.FlagSet, args []string) error {
+	socket, admin := socketFlag(fs), adminSocketFlag(fs)
+	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	body, err := call(ctx, adminSocket(*admin, *socket), "POST", "/v1/reload")
+	if no := new(problem); errors.As(err, &no) {
+		return fmt.Errorf("reload refused, the old policies go on; correct the files and reload again:\n%w", err)
+	}
+	if err != nil {
+		return err
+	}
+	var done struct {
+		Generation uint64 `json:"generation"`
+		ETag       string `json:"etag"`
+	}
+	if err := json.Unmarshal(body, &done); err != nil {
+		return fmt.Errorf("the agent's answer to reload is not understood: %w; is it of another version?", err)
+	}
+	fmt.Printf("reloaded: generation %d, %s\n", done.Generation, done.ETag)
+	return nil
+}
