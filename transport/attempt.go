@@ -25,7 +25,8 @@ type attempt struct {
 	ticket ticket
 	permit client.Permit
 
-	moved atomic.Int64 // since c.start, when the request body last moved; 0: not yet
+	begun time.Duration // since c.start
+	moved atomic.Int64  // since c.start, when the request body last moved; 0: not yet
 	ended atomic.Bool
 
 	mu     sync.Mutex // guards what follows
@@ -53,9 +54,9 @@ const (
 const drainTime = 100 * time.Millisecond
 
 func (c *call) newAttempt() *attempt {
-	a := &c.first
+	a := &c.first // begun at 0, or near enough
 	if a.c != nil {
-		a = new(attempt)
+		a = &attempt{begun: c.since()}
 	}
 	a.c = c
 	a.ctx, a.cancel = context.WithCancelCause(c.ctx)
@@ -66,7 +67,7 @@ func (c *call) newAttempt() *attempt {
 	}
 	first := p.Attempt
 	if c.total > 0 {
-		if left := max(1, c.total-c.since()); first == 0 || left < first {
+		if left := max(1, c.total-a.begun); first == 0 || left < first {
 			first = left
 		}
 	}

@@ -1,4 +1,4 @@
-package transport_test
+package transport
 
 import (
 	"bytes"
@@ -6,9 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/resagent/resagent/agent/client"
 	"github.com/resagent/resagent/policies"
-	"github.com/resagent/resagent/transport"
 )
 
 // noop is a base that costs next to nothing.
@@ -31,30 +29,8 @@ func everything(tb testing.TB) *policies.Snapshot {
 	})
 }
 
-func compile(tb testing.TB, p policies.Policy) *policies.Snapshot {
-	tb.Helper()
-	s, err := policies.Compile(&policies.Set{Version: 1, Upstreams: map[string]policies.Policy{"upstream": p}})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return s
-}
-
-func chain(tb testing.TB) *transport.Transport {
-	return &transport.Transport{Base: noop{}, Policies: everything(tb), Agent: alone(tb)}
-}
-
-// alone is a session that no agent answers.
-func alone(tb testing.TB) *client.Session {
-	return &client.Session{Socket: tb.TempDir() + "/none"}
-}
-
-func get(tb testing.TB) *http.Request {
-	req, err := http.NewRequest(http.MethodGet, "http://upstream.test/x", nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return req
+func chain(tb testing.TB) *Transport {
+	return &Transport{Base: noop{}, Policies: everything(tb), Agent: alone(tb)}
 }
 
 func BenchmarkBare(b *testing.B) {
@@ -78,7 +54,7 @@ func BenchmarkChain(b *testing.B) {
 }
 
 func BenchmarkChainUnnamed(b *testing.B) {
-	t, req := &transport.Transport{Base: noop{}, Agent: alone(b)}, get(b)
+	t, req := &Transport{Base: noop{}, Agent: alone(b)}, get(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := t.RoundTrip(req); err != nil {

@@ -30,10 +30,11 @@ func (c *call) classify(resp *http.Response, err, struck error) result {
 	r := result{resp: resp, err: err, outcome: success}
 	if resp != nil {
 		r.status = resp.StatusCode
-		if failedStatus(r.status) && !idempotency.Replayed(resp) {
+		if r.status >= 400 && idempotency.Replayed(resp) {
+			r.final = true // asking again would bring it again
+		} else if failedStatus(r.status) {
 			r.outcome = failure
 		}
-		r.final = idempotency.Replayed(resp)
 		return r
 	}
 	var no *RejectedError

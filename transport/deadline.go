@@ -33,7 +33,4 @@ func (c *call) left() (d time.Duration, ok bool) {
 	return c.deadline - c.since(), true
 }
 
-// overdue says whether the total timeout has passed.
-func (c *call) overdue() bool { return c.total > 0 && c.since() >= c.total }
-
 func (c *call) totalTimeout() error { return newTimeout(ErrTotalTimeout, c.up.name, c.total) }

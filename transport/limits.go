@@ -17,7 +17,7 @@ import (
 func (a *attempt) admit() (result, bool) {
 	c := a.c
 	a.ticket = spent
-	if c.overdue() {
+	if c.total > 0 && a.begun >= c.total {
 		return a.refuse(c.totalTimeout()), false
 	}
 	b := c.breaker()
