@@ -32,6 +32,10 @@ func check(set *Set) []finding {
 		c.fail("defaults.match", "defaults are for all upstreams and match nothing", "move it to an upstream")
 	}
 	c.values(reflect.ValueOf(&set.Defaults).Elem(), "defaults", "")
+	if n := len(set.Upstreams); n > MaxUpstreams {
+		c.fail("upstreams", fmt.Sprintf("there are %d", n), fmt.Sprintf("write at most %d", MaxUpstreams))
+		return c.findings
+	}
 	for _, name := range slices.Sorted(maps.Keys(set.Upstreams)) {
 		path := join("upstreams", name)
 		if problem, want := checkName(name); problem != "" {

@@ -14,6 +14,9 @@ const None = -1
 // MaxLimit is the largest limit, burst or capacity a policy may state.
 const MaxLimit = 1<<24 - 1
 
+// MaxUpstreams is the largest number of upstreams in a set.
+const MaxUpstreams = 1 << 14
+
 // Set is a whole set of policies, keyed by upstream name. It is plain data,
 // not to be changed while others read it.
 type Set struct {

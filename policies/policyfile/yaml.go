@@ -14,10 +14,6 @@ import (
 	"github.com/resagent/resagent/policies"
 )
 
-// maxDepth is deeper than any policy goes, and shallow enough for parsers
-// that recurse.
-const maxDepth = 32
-
 // yamlTree parses one YAML document.
 func yamlTree(data []byte, file string) (*policies.Node, error) {
 	if len(data) > policies.MaxFileSize {
@@ -28,8 +24,8 @@ func yamlTree(data []byte, file string) (*policies.Node, error) {
 		return nil, policies.Errors{wrong}
 	}
 	tokens := lexer.Tokenize(string(data))
-	// What the tokens show is said before the parser, which recurses and
-	// whose word for a host of * in place of "*" would help nobody.
+	// The tokens are judged before the parser sees them: it recurses, and
+	// its word for a host of * in place of "*" would help nobody.
 	if wrong := checkTokens(tokens, file); len(wrong) > 0 {
 		return nil, wrong
 	}
@@ -86,67 +82,6 @@ func checkText(data []byte, file string) *policies.Error {
 	return nil
 }
 
-// checkTokens refuses the parts of YAML that are not read, and nesting that
-// is too deep.
-func checkTokens(tokens token.Tokens, file string) (errs policies.Errors) {
-	var depth nesting
-	for i, t := range tokens {
-		problem, want := "", ""
-		switch t.Type {
-		case token.AliasType:
-			problem, want = "a * that is not in quotes begins an alias", `put the text in quotes, as in host: "*.example.com"; aliases are not read`
-		case token.AnchorType:
-			problem, want = "a & that is not in quotes begins an anchor", "put the text in quotes; anchors are not read, and what upstreams share goes into defaults"
-		case token.MergeKeyType:
-			problem, want = "<< is a merge key", "write what upstreams share in defaults"
-		case token.TagType:
-			problem, want = "a ! that is not in quotes begins a tag", "put the text in quotes, or leave the tag out"
-		case token.DirectiveType:
-			problem, want = "a % at the beginning of a line is a directive", "leave it out"
-		case token.MappingKeyType:
-			problem, want = "a ? begins a key of many lines", "write key: value"
-		}
-		if depth.after(tokens, i) > maxDepth {
-			return append(errs, &policies.Error{Position: position(t, file), Problem: "the nesting is too deep", Want: fmt.Sprintf("no policy goes deeper than %d levels", maxDepth)})
-		}
-		if problem != "" {
-			errs = append(errs, &policies.Error{Position: position(t, file), Problem: problem, Want: want})
-		}
-		if len(errs) == maxSyntaxErrors {
-			return errs
-		}
-	}
-	return errs
-}
-
-// maxSyntaxErrors in one file; more of the same kind help nobody.
-const maxSyntaxErrors = 20
-
-// nesting follows how deep the tokens go, without recursion: the open
-// brackets, and the columns at which blocks begin.
-type nesting struct {
-	flow    int
-	columns []int
-}
-
-func (n *nesting) after(tokens token.Tokens, i int) int {
-	t := tokens[i]
-	switch t.Type {
-	case token.SequenceStartType, token.MappingStartType:
-		n.flow++
-	case token.SequenceEndType, token.MappingEndType:
-		n.flow = max(0, n.flow-1)
-	}
-	first := i == 0 || tokens[i-1].Position.Line != t.Position.Line || tokens[i-1].Type == token.SequenceEntryType
-	if n.flow == 0 && (first || t.Type == token.SequenceEntryType) {
-		for len(n.columns) > 0 && n.columns[len(n.columns)-1] >= t.Position.Column {
-			n.columns = n.columns[:len(n.columns)-1]
-		}
-		n.columns = append(n.columns, t.Position.Column)
-	}
-	return n.flow + len(n.columns)
-}
-
 func position(t *token.Token, file string) policies.Position {
 	if t == nil || t.Position == nil {
 		return policies.Position{File: file}
@@ -169,17 +104,20 @@ var advice = []struct{ message, problem, want string }{
 }
 
 func syntaxError(err error, file string) *policies.Error {
-	e := &policies.Error{Position: policies.Position{File: file}, Problem: err.Error(), Want: "check the indentation, quotes and brackets here"}
+	e := &policies.Error{Position: policies.Position{File: file}, Want: "check the indentation, quotes and brackets here"}
+	message := "is not YAML"
+	// The error's own text draws the source around it, at a cost that grows
+	// with the square of the file.
 	if described, ok := err.(interface {
 		GetMessage() string
 		GetToken() *token.Token
 	}); ok {
 		e.Position = position(described.GetToken(), file)
-		e.Problem = described.GetMessage()
+		message = described.GetMessage()
 	}
-	e.Problem = strings.Map(printable, e.Problem)
+	e.Problem = strings.Map(printable, message)
 	for _, a := range advice {
-		if strings.Contains(err.Error(), a.message) {
+		if strings.Contains(message, a.message) {
 			if a.problem != "" {
 				e.Problem = a.problem
 			}
