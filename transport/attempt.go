@@ -32,8 +32,8 @@ type attempt struct {
 	mu     sync.Mutex // guards what follows
 	phase  phase
 	since  time.Duration // when the phase began, since c.start
-	armed  bool
-	struck error // why the timer cancelled the attempt
+	fires  time.Duration // when the timer will, since c.start; 0: it is not set
+	struck error         // why the timer cancelled the attempt
 
 	body body
 	up   uploadReader
@@ -73,7 +73,7 @@ func (c *call) newAttempt() *attempt {
 	}
 	if first > 0 {
 		a.mu.Lock() // it may fire before it is assigned
-		a.armed = true
+		a.fires = a.begun + first
 		a.timer = time.AfterFunc(first, a.fire)
 		a.mu.Unlock()
 	}
@@ -90,16 +90,14 @@ func (a *attempt) startClock() {
 	a.mu.Unlock()
 }
 
-// arm sets the timer if something may become due. Call it with a.mu held.
+// arm sees to it that the timer fires when something may become due, or
+// sooner. Call it with a.mu held.
 func (a *attempt) arm(now time.Duration) {
-	if a.armed {
-		return
-	}
 	due, _ := a.due()
-	if due == 0 {
+	if due == 0 || a.fires != 0 && a.fires <= due {
 		return
 	}
-	a.armed = true
+	a.fires = due
 	if a.timer == nil {
 		a.timer = time.AfterFunc(max(0, due-now), a.fire)
 		return
@@ -151,11 +149,12 @@ func (a *attempt) fire() {
 	a.mu.Lock()
 	due, kind := a.due()
 	if due == 0 || a.ended.Load() || a.struck != nil {
-		a.armed = false
+		a.fires = 0
 		a.mu.Unlock()
 		return
 	}
 	if left := due - a.c.since(); left > 0 {
+		a.fires = due
 		a.timer.Reset(left)
 		a.mu.Unlock()
 		return

@@ -1,0 +1,463 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resagent/resagent/idempotency"
+	"github.com/resagent/resagent/policies"
+)
+
+// TestRetryTiming: with a random of one half the waits are half their range.
+func TestRetryTiming(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, policies.Policy{},
+			answer{err: errReset}, answer{status: 503, body: "no"}, answer{status: 200, body: "yes"})
+		var info Info
+		req := request(t, "GET", nil)
+		req = req.WithContext(WithInfo(req.Context(), &info))
+		began := time.Now()
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, resp); got != "yes" {
+			t.Errorf("body %q", got)
+		}
+		for i, want := range []time.Duration{0, 25 * time.Millisecond, 75 * time.Millisecond} {
+			if at := s.calls[i].at.Sub(began); at != want {
+				t.Errorf("attempt %d after %v, want %v", i+1, at, want)
+			}
+		}
+		want := Info{Upstream: "upstream", Attempts: 3, Waited: 75 * time.Millisecond, Served: FromUpstream, Breaker: "closed"}
+		if info != want {
+			t.Errorf("info %+v, want %+v", info, want)
+		}
+		if resp.Request != req {
+			t.Error("resp.Request is not the caller's")
+		}
+	})
+}
+
+func TestRetryAfterIsExact(t *testing.T) {
+	for name, value := range map[string]func(time.Time) string{
+		"seconds": func(time.Time) string { return "3" },
+		"RFC1123": func(now time.Time) string { return now.Add(3 * time.Second).UTC().Format(http.TimeFormat) },
+		"RFC850": func(now time.Time) string {
+			return now.Add(3 * time.Second).UTC().Format("Monday, 02-Jan-06 15:04:05 GMT")
+		},
+		"asctime": func(now time.Time) string { return now.Add(3 * time.Second).UTC().Format(time.ANSIC) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := http.Header{"Retry-After": {value(time.Now())}}
+				tr, s := through(t, policies.Policy{}, answer{status: 503, header: h}, answer{status: 200})
+				resp, err := tr.RoundTrip(request(t, "GET", nil))
+				if err != nil || resp.StatusCode != 200 {
+					t.Fatalf("got %v, %v", resp, err)
+				}
+				if d := s.calls[1].at.Sub(s.calls[0].at); d != 3*time.Second {
+					t.Errorf("retried after %v, want 3s", d)
+				}
+			})
+		})
+	}
+}
+
+// TestNotRetried: the first answer is the caller's, whole, and at once.
+func TestNotRetried(t *testing.T) {
+	long := http.Header{"Retry-After": {"100"}}
+	for _, tc := range []struct {
+		name    string
+		method  string
+		first   answer
+		p       policies.Policy
+		timeout time.Duration
+		stopped string
+	}{
+		{name: "404", first: answer{status: 404, body: "none"}},
+		{name: "500", first: answer{status: 500, body: "oh"}},
+		{name: "POST", method: "POST", first: answer{status: 503, body: "no"}, stopped: "method POST without idempotency key"},
+		{name: "long Retry-After", first: answer{status: 429, header: long, body: "wait"}, stopped: "Retry-After is longer than max_retry_after"},
+		{name: "deadline", first: answer{status: 503, header: http.Header{"Retry-After": {"2"}}, body: "no"},
+			timeout: time.Second, stopped: "the deadline comes first"},
+		{name: "total", first: answer{status: 503, header: http.Header{"Retry-After": {"2"}}, body: "no"},
+			p: policies.Policy{Timeout: &policies.Timeout{Total: time.Second}}, stopped: "the deadline comes first"},
+		{name: "replayed", first: answer{status: 503, header: http.Header{idempotency.ReplayedHeader: {"true"}}, body: "stored"}},
+		{name: "disabled", first: answer{status: 503, body: "no"}, p: policies.Policy{Retry: &policies.Retry{Disabled: true}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr, s := through(t, tc.p, tc.first, answer{status: 200})
+				if tc.method == "" {
+					tc.method = "GET"
+				}
+				var info Info
+				ctx := WithInfo(context.Background(), &info)
+				if tc.timeout > 0 {
+					var cancel func()
+					ctx, cancel = context.WithTimeout(ctx, tc.timeout)
+					defer cancel()
+				}
+				began := time.Now()
+				resp, err := tr.RoundTrip(request(t, tc.method, nil).WithContext(ctx))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := read(t, resp); resp.StatusCode != tc.first.status || got != tc.first.body {
+					t.Errorf("got %d %q, want %d %q", resp.StatusCode, got, tc.first.status, tc.first.body)
+				}
+				if n := s.count(); n != 1 {
+					t.Errorf("%d attempts, want 1", n)
+				}
+				if d := time.Since(began); d != 0 {
+					t.Errorf("it took %v", d)
+				}
+				if info.Stopped != tc.stopped {
+					t.Errorf("stopped because %q, want %q", info.Stopped, tc.stopped)
+				}
+			})
+		})
+	}
+}
+
+// TestLastAnswerIsGiven: if all attempts got 503, so does the caller, readable.
+func TestLastAnswerIsGiven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, policies.Policy{}, answer{status: 503, body: "one"}, answer{status: 502, body: "two"}, answer{status: 503, body: "three"})
+		resp, err := tr.RoundTrip(request(t, "GET", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, resp); resp.StatusCode != 503 || got != "three" || s.count() != 3 {
+			t.Errorf("got %d %q after %d attempts", resp.StatusCode, got, s.count())
+		}
+	})
+}
+
+func TestLaterErrorWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, _ := through(t, policies.Policy{}, answer{status: 503, body: "one"}, answer{err: errReset})
+		resp, err := tr.RoundTrip(request(t, "GET", nil))
+		if resp != nil || !errors.Is(err, errReset) {
+			t.Errorf("got %v, %v", resp, err)
+		}
+	})
+}
+
+// TestKeptAnswer: when the circuit refuses the next attempt, the caller gets
+// the response of the one before if it was small, else the refusal with its
+// status.
+func TestKeptAnswer(t *testing.T) {
+	breaker := &policies.CircuitBreaker{ConsecutiveFailures: 1}
+	t.Run("small", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tr, s := through(t, policies.Policy{CircuitBreaker: breaker}, answer{status: 503, body: "sorry"})
+			resp, err := tr.RoundTrip(request(t, "GET", nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, resp); resp.StatusCode != 503 || got != "sorry" || s.count() != 1 {
+				t.Errorf("got %d %q after %d attempts", resp.StatusCode, got, s.count())
+			}
+		})
+	})
+	t.Run("large", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tr, _ := through(t, policies.Policy{CircuitBreaker: breaker}, answer{status: 503, body: strings.Repeat("x", giveMost+1)})
+			resp, err := tr.RoundTrip(request(t, "GET", nil))
+			var no *RejectedError
+			if resp != nil || !errors.As(err, &no) || !errors.Is(err, ErrCircuitOpen) {
+				t.Fatalf("got %v, %v", resp, err)
+			}
+			if no.LastStatus != 503 || no.Upstream != "upstream" || no.RetryAfter <= 0 {
+				t.Errorf("refusal %+v", no)
+			}
+		})
+	})
+	t.Run("error before", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tr, _ := through(t, policies.Policy{CircuitBreaker: breaker}, answer{err: errReset})
+			_, err := tr.RoundTrip(request(t, "GET", nil))
+			if !errors.Is(err, ErrCircuitOpen) || !errors.Is(err, errReset) {
+				t.Errorf("got %v, want both the refusal and what came before", err)
+			}
+		})
+	})
+}
+
+func TestCancelDuringBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, policies.Policy{}, answer{status: 503, header: http.Header{"Retry-After": {"5"}}, body: "no"})
+		why := errors.New("enough")
+		ctx, cancel := context.WithCancelCause(context.Background())
+		time.AfterFunc(time.Second, func() { cancel(why) })
+		began := time.Now()
+		resp, err := tr.RoundTrip(request(t, "GET", nil).WithContext(ctx))
+		if resp != nil || !errors.Is(err, why) {
+			t.Errorf("got %v, %v; want the caller's reason", resp, err)
+		}
+		if d := time.Since(began); d != time.Second || s.count() != 1 {
+			t.Errorf("%d attempts in %v", s.count(), d)
+		}
+	})
+}
+
+func TestMintedKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, policies.Policy{Idempotency: &policies.Idempotency{}}, answer{err: errReset}, answer{status: 409}, answer{status: 201})
+		req := request(t, "POST", strings.NewReader("body"))
+		resp, err := tr.RoundTrip(req)
+		if err != nil || resp.StatusCode != 201 {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		if s.count() != 3 {
+			t.Fatalf("%d attempts, want 3", s.count())
+		}
+		key := s.calls[0].header.Get(idempotency.Header)
+		for i, c := range s.calls {
+			if got := c.header.Get(idempotency.Header); got == "" || got != key || c.body != "body" {
+				t.Errorf("attempt %d had key %q and body %q", i+1, got, c.body)
+			}
+		}
+		if len(req.Header) != 0 {
+			t.Errorf("the caller's header was changed: %v", req.Header)
+		}
+	})
+}
+
+func TestCallersKeyStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, policies.Policy{Idempotency: &policies.Idempotency{}}, answer{status: 503}, answer{status: 200})
+		req := request(t, "POST", strings.NewReader("body"))
+		req.Header.Set(idempotency.Header, "mine")
+		if _, err := tr.RoundTrip(req); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range s.calls {
+			if got := c.header.Get(idempotency.Header); got != "mine" {
+				t.Errorf("attempt %d had key %q", i+1, got)
+			}
+		}
+		if s.count() != 2 {
+			t.Errorf("%d attempts, want 2", s.count())
+		}
+	})
+}
+
+func TestNeverSentIsRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dial := &net.OpError{Op: "dial", Err: errors.New("refused")}
+		// The base fails before it touches the body.
+		unsent := func(req *http.Request) (*http.Response, error) { req.Body.Close(); return nil, dial }
+		tr, s := through(t, policies.Policy{}, answer{do: unsent}, answer{status: 200})
+		src := &tracked{Reader: strings.NewReader("body")}
+		resp, err := tr.RoundTrip(request(t, "POST", src))
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		if s.calls[1].body != "body" || src.times.Load() != 1 {
+			t.Errorf("second attempt had body %q; the caller's was closed %d times", s.calls[1].body, src.times.Load())
+		}
+	})
+}
+
+// TestBodyReplay: the same bytes on each attempt, from GetBody without a copy
+// or from what was kept; and one Close.
+func TestBodyReplay(t *testing.T) {
+	small, large := strings.Repeat("s", keepMost), strings.Repeat("l", keepMost+1)
+	for _, tc := range []struct {
+		name, body string
+		getBody    bool
+		want       int // attempts
+	}{
+		{"kept", small, false, 3},
+		{"too long to be kept", large, false, 1},
+		{"GetBody", large, true, 3},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr, s := through(t, policies.Policy{}, answer{status: 503}, answer{err: errReset}, answer{status: 503})
+				src := &tracked{Reader: strings.NewReader(tc.body)}
+				req := request(t, "PUT", src)
+				var made []*tracked
+				if tc.getBody {
+					req.GetBody = func() (io.ReadCloser, error) {
+						b := &tracked{Reader: strings.NewReader(tc.body)}
+						made = append(made, b)
+						return b, nil
+					}
+				}
+				resp, err := tr.RoundTrip(req)
+				if err != nil || resp.StatusCode != 503 {
+					t.Fatalf("got %v, %v", resp, err)
+				}
+				if s.count() != tc.want {
+					t.Errorf("%d attempts, want %d", s.count(), tc.want)
+				}
+				for i, c := range s.calls {
+					if c.body != tc.body {
+						t.Errorf("attempt %d had %d bytes, want %d", i+1, len(c.body), len(tc.body))
+					}
+				}
+				for i, b := range append(made, src) {
+					if b.times.Load() != 1 {
+						t.Errorf("body %d was closed %d times", i, b.times.Load())
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestReplayWaitsForClose: without GetBody the second attempt begins only when
+// the base has let go of the first one's body, as net/http may do late.
+func TestReplayWaitsForClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := func(req *http.Request) (*http.Response, error) {
+			var one [1]byte
+			io.ReadFull(req.Body, one[:])
+			time.AfterFunc(time.Second, func() { req.Body.Close() })
+			return nil, errReset
+		}
+		tr, s := through(t, policies.Policy{}, answer{do: late}, answer{status: 200})
+		resp, err := tr.RoundTrip(request(t, "PUT", &tracked{Reader: strings.NewReader("whole")}))
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		if s.calls[1].body != "whole" {
+			t.Errorf("second attempt had %q", s.calls[1].body)
+		}
+	})
+}
+
+// TestBrokenBody: the caller's own body failing is nobody else's failure.
+func TestBrokenBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := errors.New("disk error")
+		tr, s := through(t, policies.Policy{CircuitBreaker: &policies.CircuitBreaker{ConsecutiveFailures: 1}}, answer{status: 200})
+		for range 3 {
+			body := io.MultiReader(strings.NewReader("half"), &errReader{bad})
+			_, err := tr.RoundTrip(request(t, "PUT", &tracked{Reader: body}))
+			if !errors.Is(err, bad) {
+				t.Errorf("got %v, want the body's own error", err)
+			}
+		}
+		if s.count() != 3 {
+			t.Errorf("%d attempts for 3 calls, want none retried and none refused", s.count())
+		}
+	})
+}
+
+type errReader struct{ err error }
+
+func (r *errReader) Read([]byte) (int, error) { return 0, r.err }
+
+// TestBudget: 500 tokens are 35 retries at 14 each; a success at the first try
+// earns one.
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, policies.Policy{
+			Retry:          &policies.Retry{MaxAttempts: 2},
+			CircuitBreaker: &policies.CircuitBreaker{Disabled: true},
+		}, answer{err: errReset})
+		var last error
+		for range 100 {
+			_, last = tr.RoundTrip(request(t, "GET", nil))
+		}
+		if n := s.count() - 100; n != 500/retryCost {
+			t.Errorf("%d retries from a budget of 500, want %d", n, 500/retryCost)
+		}
+		if !errors.Is(last, ErrRetryBudget) || !errors.Is(last, errReset) {
+			t.Errorf("got %v, want the error and ErrRetryBudget", last)
+		}
+		s.answers = []answer{{status: 200}}
+		for range 20 {
+			tr.RoundTrip(request(t, "GET", nil))
+		}
+		before := s.count()
+		s.answers = []answer{{err: errReset}}
+		for range 10 {
+			tr.RoundTrip(request(t, "GET", nil))
+		}
+		if n := s.count() - before - 10; n != 2 {
+			t.Errorf("%d retries after 20 successes, want 2 from 10 tokens left over and 20 earned", n)
+		}
+	})
+}
+
+// TestBudgetIsRefunded: retries that succeed cost nothing.
+func TestBudgetIsRefunded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{}
+		for range 200 {
+			s.answers = append(s.answers, answer{status: 503}, answer{status: 200})
+		}
+		tr := &Transport{Base: s, Agent: alone(t), Policies: compile(t, named(policies.Policy{
+			CircuitBreaker: &policies.CircuitBreaker{Disabled: true}}))}
+		for i := range 200 {
+			resp, err := tr.RoundTrip(request(t, "GET", nil))
+			if err != nil || resp.StatusCode != 200 {
+				t.Fatalf("call %d: %v, %v", i, resp, err)
+			}
+		}
+	})
+}
+
+// TestDrainIsBounded: a failed answer that never ends does not hold the retry
+// up for longer than drainTime.
+func TestDrainIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pr, pw := io.Pipe()
+		defer pw.Close()
+		stalled := func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 503, Header: http.Header{}, Body: pr, ContentLength: -1, Request: req}, nil
+		}
+		tr, s := through(t, policies.Policy{}, answer{do: stalled}, answer{status: 200})
+		began := time.Now()
+		resp, err := tr.RoundTrip(request(t, "GET", nil))
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		if at := s.calls[1].at.Sub(began); at != drainTime+25*time.Millisecond {
+			t.Errorf("second attempt after %v, want %v", at, drainTime+25*time.Millisecond)
+		}
+		synctest.Wait()
+		if _, err := pw.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("the stalled body was not closed: %v", err)
+		}
+	})
+}
+
+func TestSilentReplaysAreCounted(t *testing.T) {
+	replaying := func(req *http.Request) (*http.Response, error) {
+		req.Body.Close()
+		again, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		data, _ := io.ReadAll(again)
+		again.Close()
+		if string(data) != "body" {
+			return nil, errors.New("other bytes: " + string(data))
+		}
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+	}
+	tr, _ := through(t, policies.Policy{}, answer{do: replaying})
+	var info Info
+	req := request(t, "POST", bytes.NewReader([]byte("body")))
+	if _, err := tr.RoundTrip(req.WithContext(WithInfo(req.Context(), &info))); err != nil {
+		t.Fatal(err)
+	}
+	if info.Replays != 1 || info.Attempts != 1 {
+		t.Errorf("info %+v, want one replay in one attempt", info)
+	}
+}
