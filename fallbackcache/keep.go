@@ -23,12 +23,16 @@ func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *htt
 	if !isGet(req) || resp == nil || resp.Body == nil {
 		return resp
 	}
-	h := canonical(resp.Header)
 	if resp.StatusCode == http.StatusNotModified {
-		c.refresh(req, resp, h, now)
+		c.refresh(req, resp, now)
 		return resp
 	}
-	v := judge(resp.StatusCode, h, now)
+	class := classOf(resp.StatusCode)
+	if class == nothing {
+		return resp
+	}
+	h := canonical(resp.Header)
+	v := judge(class, h, now)
 	if !v.keep && !v.remove {
 		return resp
 	}
@@ -115,7 +119,7 @@ func unbounded(resp *http.Response) bool {
 // refresh gives stored entries the fields of a 304 that names them by their
 // validator (RFC 9111, section 4.3.4). It cannot happen by chance: the caller
 // asked with a validator of its own, and the entry must have the same.
-func (c *Cache) refresh(req *http.Request, resp *http.Response, h http.Header, now time.Time) {
+func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) {
 	c.ready()
 	uri, ok := plain(req)
 	if !ok {
@@ -129,6 +133,7 @@ func (c *Cache) refresh(req *http.Request, resp *http.Response, h http.Header, n
 	if len(rh["Range"]) > 0 || readRequest(rh).noStore || !c.sameSender(req, resp.Request, rh) {
 		return
 	}
+	h := canonical(resp.Header)
 	who := c.who(req, rh)
 	fit := fitting(c.memory.find(uri, who), rh)
 	old := choose(fit, rh)
@@ -141,7 +146,7 @@ func (c *Cache) refresh(req *http.Request, resp *http.Response, h http.Header, n
 			merged[name] = values
 		}
 	}
-	v := judge(old.status, merged, now)
+	v := judge(classOf(old.status), merged, now)
 	if !v.keep {
 		c.memory.remove(uri, who, fit)
 		return

@@ -23,13 +23,9 @@ type freshness struct {
 	neverStale bool
 }
 
-// judge decides about the final response to a plain GET. It looks at status
-// and header alone; the names must be canonical.
-func judge(status int, h http.Header, arrived time.Time) verdict {
-	class := classes[status]
-	if class == nothing && status/100 == 2 && status != http.StatusPartialContent {
-		class = whenStated
-	}
+// judge decides about the final response to a plain GET, by the class of its
+// status and by its header, whose names must be canonical.
+func judge(class class, h http.Header, arrived time.Time) verdict {
 	if class == nothing {
 		return verdict{}
 	}
@@ -76,13 +72,23 @@ const (
 	refused                 // this user may not see it
 )
 
-// classes follows RFC 9110, section 15.1 ("heuristically cacheable"), without
+// classOf follows RFC 9110, section 15.1 ("heuristically cacheable"), without
 // what is no good answer: 206 is a part, and 5xx are the failures we are for.
-var classes = map[int]class{
-	200: always, 203: always, 204: always, 300: always, 301: always, 308: always,
-	404: always, 405: always, 410: always, 414: always,
-	302: whenStated, 303: whenStated, 307: whenStated, 451: whenStated,
-	401: refused, 403: refused,
+func classOf(status int) class {
+	switch status {
+	case 200, 203, 204, 300, 301, 308, 404, 405, 410, 414:
+		return always
+	case 302, 303, 307, 451:
+		return whenStated
+	case 401, 403:
+		return refused
+	case 206:
+		return nothing
+	}
+	if status/100 == 2 {
+		return whenStated
+	}
+	return nothing
 }
 
 // endless tells of bodies that are streams of events rather than an answer.
