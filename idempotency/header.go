@@ -93,7 +93,7 @@ func unquote(value string) string {
 // Replayed tells whether the server marked resp as the stored answer of an
 // earlier request with the same key: with [ReplayedHeader], or with Stripe's
 // Idempotent-Replayed. Such an answer is final: a retry would bring it again.
-// It is false for a nil resp, and for an error status that no server marked.
+// A nil resp is none.
 func Replayed(resp *http.Response) bool {
 	if resp == nil {
 		return false
