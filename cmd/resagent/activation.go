@@ -21,7 +21,7 @@ func activated() (agent, admin *net.UnixListener, err error) {
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(name)
 	}
-	if pid != strconv.Itoa(os.Getpid()) {
+	if pid != strconv.Itoa(os.Getpid()) || count == "" {
 		return nil, nil, nil
 	}
 	n, err := strconv.Atoi(count)

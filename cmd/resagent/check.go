@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -52,9 +50,9 @@ func check(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	if fs.NArg() == 0 {
 		set, err := files.load()
 		if err != nil {
-			return wrong(err)
+			return err
 		}
-		fmt.Printf("%s: ok, %s\n", *files.file, upstreams(set))
+		fmt.Printf("%s: ok, %s\n", *files.file, count(set.Len(), "upstream", "upstreams"))
 		return nil
 	}
 	if fs.Changed("policies") || fs.Changed("policies-dir") {
@@ -64,29 +62,11 @@ func check(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	for _, name := range fs.Args() {
 		set, err := policyfile.Load(name)
 		if err != nil {
-			failed = wrong(err)
+			printError(err)
+			failed = errShown
 			continue
 		}
-		fmt.Printf("%s: ok, %s\n", name, upstreams(set))
+		fmt.Printf("%s: ok, %s\n", name, count(set.Len(), "upstream", "upstreams"))
 	}
 	return failed
-}
-
-// wrong prints every error of a set on a line of its own, file and line first,
-// as editors expect it.
-func wrong(err error) error {
-	found := new(policies.Errors)
-	if !errors.As(err, found) {
-		return err
-	}
-	fmt.Fprintln(os.Stderr, strings.ReplaceAll(printable(err.Error()), "\npolicies: ", "\nresagent: "))
-	return errShown
-}
-
-// upstreams counts in words.
-func upstreams(set *policies.Snapshot) string {
-	if n := set.Len(); n != 1 {
-		return fmt.Sprintf("%d upstreams", n)
-	}
-	return "1 upstream"
 }

@@ -43,7 +43,7 @@ func explain(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if *files.file != "" {
 		set, err := files.load()
 		if err != nil {
-			return wrong(err)
+			return err
 		}
 		found = set.Explain(method, u)
 	} else {

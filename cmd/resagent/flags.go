@@ -19,7 +19,7 @@ func newFlags(c command) *pflag.FlagSet {
 	fs.Usage = func() {
 		fmt.Printf("Usage: %s\n\n%s.\n", strings.TrimSpace("resagent "+c.name+" [OPTIONS] "+c.args), c.summary)
 		if fs.HasFlags() {
-			fmt.Printf("\nOptions:\n%s", fs.FlagUsagesWrapped(100))
+			fmt.Printf("\nOptions:\n%s\n", strings.TrimRight(fs.FlagUsagesWrapped(100), "\n"))
 		}
 	}
 	return fs

@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/pflag"
+
+	"github.com/resagent/resagent/policies"
 )
 
 // command is one subcommand. run declares its flags on fs, reads args with
@@ -53,16 +55,26 @@ func run(ctx context.Context, args []string) int {
 	case errors.Is(err, errShown):
 		return 1
 	}
-	// A library's prefix says which package; the reader needs the program's.
-	text := err.Error()
-	for _, prefix := range []string{"agent: ", "policyfile: ", "policies: "} {
-		text = strings.TrimPrefix(text, prefix)
-	}
-	fmt.Fprintln(os.Stderr, "resagent:", printable(text))
+	printError(err)
 	if errors.As(err, &usage) {
 		return 2
 	}
 	return 1
+}
+
+// printError shows an error on standard error. Mistakes in policies stand on a
+// line each, file and line first, as editors expect it.
+func printError(err error) {
+	text := err.Error()
+	if mistakes := (policies.Errors)(nil); errors.As(err, &mistakes) {
+		fmt.Fprintln(os.Stderr, printable(text))
+		text = count(len(mistakes), "mistake", "mistakes") + " in the policies, as shown above; correct the files"
+	}
+	// A library's prefix says which package; the reader needs the program's.
+	for _, prefix := range []string{"agent: ", "policyfile: ", "policies: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	fmt.Fprintln(os.Stderr, "resagent:", printable(text))
 }
 
 // dispatch finds the subcommand and runs it.

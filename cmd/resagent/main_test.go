@@ -26,6 +26,7 @@ func TestScripts(t *testing.T) {
 			}
 			e.Defer(func() { os.RemoveAll(dir) })
 			e.Setenv("S", dir)
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector lingers for a second
 			e.Setenv("RESAGENT_SOCKET", dir+"/agent.sock")
 			return nil
 		},

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/pflag"
+
+	"github.com/resagent/resagent/agent"
 )
 
 // reload is `resagent reload`: it returns once the agent has taken the new
@@ -18,18 +20,19 @@ func reload(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	}
 	body, err := call(ctx, adminSocket(*admin, *socket), "POST", "/v1/reload")
 	if no := new(problem); errors.As(err, &no) {
-		return fmt.Errorf("reload refused, the old policies go on; correct the files and reload again:\n%w", err)
+		return fmt.Errorf("reload refused: %s\n%s", no.Title, no.Detail)
 	}
 	if err != nil {
 		return err
 	}
-	var done struct {
-		Generation uint64 `json:"generation"`
-		ETag       string `json:"etag"`
-	}
+	var done agent.Reloaded
 	if err := json.Unmarshal(body, &done); err != nil {
 		return fmt.Errorf("the agent's answer to reload is not understood: %w; is it of another version?", err)
 	}
-	fmt.Printf("reloaded: generation %d, %s\n", done.Generation, done.ETag)
+	word := "reloaded"
+	if !done.Changed {
+		word = "nothing has changed"
+	}
+	fmt.Printf("%s: generation %d, %s\n", word, done.Generation, count(done.Upstreams, "upstream", "upstreams"))
 	return nil
 }

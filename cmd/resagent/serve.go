@@ -28,7 +28,7 @@ func serve(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	logger := slog.New(slog.NewTextHandler(os.Stderr, logOptions()))
+
 	a := &agent.Agent{
 		Socket:        *socket,
 		AdminSocket:   adminSocket(*admin, *socket),
@@ -36,14 +36,7 @@ func serve(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 		AdminListener: adminListener,
 		Ledger:        *ledger,
 		Load:          files.load,
-		Logger:        logger,
-	}
-	// What it made itself it takes away again; what systemd made stays.
-	if agentListener == nil {
-		defer agent.RemoveSocket(a.Socket)
-	}
-	if adminListener == nil {
-		defer agent.RemoveSocket(a.AdminSocket)
+		Logger:        slog.New(slog.NewTextHandler(os.Stderr, logOptions())),
 	}
 
 	hangups := make(chan os.Signal, 1)
@@ -54,13 +47,13 @@ func serve(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	context.AfterFunc(ctx, func() { notify("STOPPING=1\nSTATUS=stopping") })
 	a.Ready = func() {
 		notify("READY=1\nSTATUS=serving")
-		go reloadOn(ctx, hangups, a, logger)
+		go reloadOn(ctx, hangups, a)
 	}
 	return a.Run(ctx)
 }
 
-// reloadOn reloads at every signal until ctx ends.
-func reloadOn(ctx context.Context, hangups <-chan os.Signal, a *agent.Agent, logger *slog.Logger) {
+// reloadOn reloads at every signal until ctx ends. The agent logs how it went.
+func reloadOn(ctx context.Context, hangups <-chan os.Signal, a *agent.Agent) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -69,7 +62,6 @@ func reloadOn(ctx context.Context, hangups <-chan os.Signal, a *agent.Agent, log
 		}
 		notifyReloading()
 		if _, err := a.Reload(); err != nil {
-			logger.Error("reload refused, the old policies go on", "error", err)
 			notify("READY=1\nSTATUS=serving; the last reload was refused")
 			continue
 		}
