@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -72,6 +73,9 @@ func (c *call) adopt(w *call, f finish) (*http.Response, error, bool) {
 	}
 	c.attempts.Store(w.attempts.Load())
 	c.waited, c.stopped = w.waited, w.stopped
+	if c.ctx.Err() != nil && errors.Is(f.err, context.Canceled) {
+		f.err = context.Cause(c.ctx) // a deadline reaches a detached context as a cancellation
+	}
 	return f.resp, f.err, false
 }
 
