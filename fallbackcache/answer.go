@@ -146,7 +146,7 @@ func matches(line, tag string) bool {
 		if !closed {
 			return false
 		}
-		if stored := weak(tag); len(stored) == len(inner)+2 && stored[1:len(stored)-1] == inner {
+		if opaque[:len(inner)+2] == weak(tag) {
 			return true
 		}
 		line = rest
