@@ -19,8 +19,10 @@ func Decode(files ...*Node) (*Set, error) {
 		return nil, Errors{{Problem: "no file was read", Want: "give one"}}
 	}
 	var errs Errors
+	var names []string
 	merged := files[0]
 	for i, file := range files {
+		names = append(names, file.Position.File)
 		// Each file is read by itself too, so that nothing wrong in one hides
 		// behind what a later one says.
 		if i > 0 {
@@ -38,7 +40,7 @@ func Decode(files ...*Node) (*Set, error) {
 	set.Origin = d.origin
 	errs = append(errs, d.errs...)
 	errs = append(errs, withFindings(errs, check(set))...)
-	if err := errs.err(); err != nil {
+	if err := errs.err(names...); err != nil {
 		return nil, err
 	}
 	return set, nil
@@ -306,10 +308,10 @@ func scalarInto(n *Node, v reflect.Value, r rule) (problem, want string) {
 		}
 		return r.number(float64(number), n.Text), ""
 	case reflect.Float64:
-		if n.Kind != Number || !isDecimal(strings.TrimPrefix(n.Text, "-")) {
+		number, err := strconv.ParseFloat(n.Text, 64)
+		if n.Kind != Number || err != nil || strings.Trim(n.Text, "0123456789.eE+-") != "" {
 			return notNumber(n, "a number"), ""
 		}
-		number, _ := strconv.ParseFloat(n.Text, 64)
 		v.SetFloat(number)
 		return r.number(number, n.Text), ""
 	}

@@ -3,7 +3,9 @@ package policies
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -56,8 +58,11 @@ func encode(b *bytes.Buffer, v reflect.Value) error {
 			return nil
 		}
 	case reflect.Float64:
-		if v.Type() != reflect.TypeFor[Rate]() {
-			return encodeText(b, v.Float())
+		if n := v.Float(); math.IsNaN(n) || math.IsInf(n, 0) {
+			return fmt.Errorf("policies: %v cannot be written as JSON: use a number", n)
+		} else if v.Type() != reflect.TypeFor[Rate]() {
+			b.WriteString(plain(n))
+			return nil
 		}
 	case reflect.String:
 		return encodeText(b, v.String())
@@ -65,10 +70,9 @@ func encode(b *bytes.Buffer, v reflect.Value) error {
 	return encodeText(b, textOf(v))
 }
 
-// encodeText leaves strings and floats to encoding/json, which refuses NaN
-// and Inf.
-func encodeText(b *bytes.Buffer, value any) error {
-	text, err := json.Marshal(value)
+// encodeText leaves the quoting of strings to encoding/json.
+func encodeText(b *bytes.Buffer, s string) error {
+	text, err := json.Marshal(s)
 	b.Write(text)
 	return err
 }

@@ -67,20 +67,20 @@ func (e Errors) Unwrap() []error {
 	return out
 }
 
-// err gives the errors in the order of the files, each once, or nil.
-func (e Errors) err() error {
+// err gives the errors by their places, the files in the order given, each
+// error once; nil where there is none.
+func (e Errors) err(files ...string) error {
 	if len(e) == 0 {
 		return nil
 	}
 	slices.SortStableFunc(e, func(a, b *Error) int {
-		// Files keep the order in which they were read; the sort is stable.
-		if a.Position.File != b.Position.File {
-			return 0
-		}
 		return cmp.Or(
+			cmp.Compare(slices.Index(files, a.Position.File), slices.Index(files, b.Position.File)),
+			cmp.Compare(a.Position.File, b.Position.File),
 			cmp.Compare(a.Position.Line, b.Position.Line),
 			cmp.Compare(a.Position.Column, b.Position.Column),
 			cmp.Compare(a.Path, b.Path),
+			cmp.Compare(a.Problem, b.Problem),
 		)
 	})
 	return slices.CompactFunc(e, func(a, b *Error) bool { return *a == *b })

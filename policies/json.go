@@ -76,20 +76,21 @@ func JSONTree(data []byte, file string) (*Node, error) {
 	if len(data) > MaxFileSize {
 		return nil, Errors{{Position: Position{File: file}, Problem: fmt.Sprintf("is larger than %d MiB", MaxFileSize>>20), Want: "split it, or say less"}}
 	}
-	if !utf8.Valid(data) {
-		return fail(invalidUTF8(data), "the text is not UTF-8 here", "save the file as UTF-8")
-	}
 	for i, c := range data {
 		if c == '\n' {
 			r.lines = append(r.lines, i+1)
 		}
 	}
+	if !utf8.Valid(data) {
+		return fail(invalidUTF8(data), "the text is not UTF-8 here", "save the file as UTF-8")
+	}
 	r.tokens = json.NewDecoder(bytes.NewReader(data))
 	r.tokens.UseNumber()
 	tree, err := r.value(0)
 	if err == nil {
+		end := r.start()
 		if _, more := r.tokens.Token(); more != io.EOF {
-			return fail(r.start(), "there is something after the end of the set", "write one JSON object alone")
+			return fail(end, "there is something after the end of the set", "write one JSON object alone")
 		}
 		return tree, nil
 	}
@@ -99,14 +100,12 @@ func JSONTree(data []byte, file string) (*Node, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return fail(0, "there is nothing in the file", `write {"version": 1, "upstreams": {...}}`)
 	}
-	offset := len(data)
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		offset = max(0, int(syntax.Offset)-1)
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	// The token reader's own places are not those of the mistakes.
+	syntax, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(data, new(json.RawMessage)))
+	if !ok || int(syntax.Offset) >= len(data) && strings.Contains(syntax.Error(), "unexpected end") {
 		return fail(len(data), "the JSON ends too early", "close what is open")
 	}
-	return fail(offset, "is not JSON: "+strings.TrimPrefix(err.Error(), "json: "), "check the quotes, commas and brackets here")
+	return fail(int(syntax.Offset)-1, "is not JSON: "+syntax.Error(), "check the quotes, commas and brackets here")
 }
 
 // invalidUTF8 gives the offset of the first byte that is not UTF-8.

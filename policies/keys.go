@@ -49,15 +49,12 @@ func findKey(t reflect.Type, name string) (key, bool) {
 }
 
 // adviseKey says what to write instead of a key that struct type t does not
-// have: a known one spelt nearly so, else the section it belongs in, else
+// have: the section it belongs in, else a known one spelt nearly so, else
 // the list of what there is.
 func adviseKey(t reflect.Type, name string) string {
 	names := make([]string, 0, len(keysOf[t]))
 	for _, k := range keysOf[t] {
 		names = append(names, k.name)
-	}
-	if near := nearest(name, names); near != "" {
-		return "write " + near
 	}
 	if section := sectionWith(reflect.TypeFor[Policy](), name); section != "" && t == reflect.TypeFor[Policy]() {
 		return "write it inside " + section
@@ -66,6 +63,9 @@ func adviseKey(t reflect.Type, name string) string {
 		return "write it inside defaults, or inside an upstream"
 	} else if known {
 		return "write it one level up, beside the sections of the upstream"
+	}
+	if near := nearest(name, names); near != "" {
+		return "write " + near
 	}
 	return "the keys here are " + strings.Join(names, ", ")
 }
@@ -82,9 +82,12 @@ func nearest(name string, known []string) string {
 	if best != "" {
 		return best
 	}
-	// "attempts" for "max_attempts": a part of one name only.
+	// "attempts" for "max_attempts", or "hostname" for "host": one name alone
+	// has a part in common.
+	short := func(s string) bool { return len(s) < 4 }
 	fits := slices.DeleteFunc(slices.Clone(known), func(candidate string) bool {
-		return len(name) < 4 || !strings.Contains(fold(candidate), fold(name))
+		return short(name) || short(candidate) ||
+			!strings.Contains(fold(candidate), fold(name)) && !strings.Contains(fold(name), fold(candidate))
 	})
 	if len(fits) == 1 {
 		return fits[0]
@@ -127,7 +130,7 @@ func distance(a, b string, most int) int {
 func sectionWith(t reflect.Type, name string) (section string) {
 	for _, k := range keysOf[t] {
 		inner := k.typ
-		for inner.Kind() == reflect.Pointer {
+		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
 			inner = inner.Elem()
 		}
 		if inner.Kind() != reflect.Struct {

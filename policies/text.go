@@ -13,7 +13,8 @@ const (
 	maxBody        = 64 << 10 // bytes of a static answer
 	maxHeaderValue = 8 << 10  // bytes, what servers commonly take as a whole
 	maxPath        = 1 << 10  // bytes of a path prefix
-	maxName        = 64       // characters of an upstream's name, a method, a header's name x 2
+	maxName        = 64       // characters of an upstream's name or a method
+	maxHeaderName  = 128      // characters
 )
 
 // checkName judges the name of an upstream. Names become labels, paths and
@@ -92,7 +93,7 @@ var ownHeaders = []string{"Age", "Cache-Status", "Connection", "Content-Length",
 
 func checkHeaderName(s string) (problem, want string) {
 	switch {
-	case !isToken(s) || len(s) > 2*maxName:
+	case !isToken(s) || len(s) > maxHeaderName:
 		return quote(s) + " is not the name of a header", "write letters, digits and dashes, such as Idempotency-Key"
 	case slices.Contains(ownHeaders, textproto.CanonicalMIMEHeaderKey(s)):
 		return s + " is set by the transport itself", "choose another header"
