@@ -46,7 +46,7 @@ func Compile(set *Set) (*Snapshot, error) {
 	sum := sha256.Sum256(text)
 	s := &Snapshot{
 		set:       set,
-		etag:      `"` + hex.EncodeToString(sum[:16]) + `"`,
+		etag:      hex.EncodeToString(sum[:16]),
 		upstreams: make([]*Upstream, 0, len(set.Upstreams)),
 		named:     make(map[string]*Upstream, len(set.Upstreams)),
 	}
@@ -122,9 +122,9 @@ func (s *Snapshot) Set() *Set {
 }
 
 // ETag is equal for two snapshots that say the same, and different for any
-// other two: a hash of the set's JSON, in quotes as RFC 9110, section 8.8.3
-// has it. Where values were written does not count. Empty for a nil or zero
-// Snapshot.
+// other two: a hash of the set's JSON, in hexadecimal; the quotes that a
+// header needs are the caller's. Where values were written does not count.
+// Empty for a nil or zero Snapshot.
 func (s *Snapshot) ETag() string {
 	if s == nil {
 		return ""

@@ -3,6 +3,7 @@ package policies
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -83,6 +84,108 @@ func (r Rate) String() string {
 		return strconv.FormatFloat(perMinute, 'f', -1, 64) + "/m"
 	}
 	return strconv.FormatFloat(n, 'f', -1, 64) + "/s"
+}
+
+// scalarInto reads a single value into v, and holds it to its rule. Below zero
+// and zero are words of the types' own, None and unsaid, so a file that writes
+// them is judged here.
+func scalarInto(n *Node, v reflect.Value, r rule) (problem, want string) {
+	if n.Kind == List || n.Kind == Map {
+		return "is " + n.Kind.String(), ""
+	}
+	if r.none && (n.Kind == String && n.Text == "none" || n.Kind == Number && n.Text == "0") {
+		v.SetInt(None)
+		return "", ""
+	}
+	switch v.Type() {
+	case reflect.TypeFor[time.Duration]():
+		return durationInto(n, v, r)
+	case reflect.TypeFor[Rate]():
+		return rateInto(n, v, r)
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		if n.Kind != Bool {
+			return quote(n.Text) + " is neither true nor false", ""
+		}
+		v.SetBool(n.Text == "true")
+		return "", ""
+	case reflect.Int:
+		number, ok := parseWhole(n.Text)
+		if n.Kind == String && ok && number > 0 && r.number(float64(number), n.Text) == "" {
+			return quote(n.Text) + " is a text and not a number", "write " + n.Text + " without quotes"
+		}
+		if n.Kind != Number || !ok {
+			return notNumber(n, "a whole number"), ""
+		}
+		v.SetInt(number)
+		if number <= 0 {
+			r.none = false
+		}
+		return r.number(float64(number), n.Text), ""
+	case reflect.Float64:
+		number, err := strconv.ParseFloat(n.Text, 64)
+		if n.Kind != Number || err != nil || strings.Trim(n.Text, "0123456789.eE+-") != "" {
+			return notNumber(n, "a number"), ""
+		}
+		v.SetFloat(number)
+		return r.number(number, n.Text), ""
+	}
+	if n.Kind != String {
+		return n.Text + " is " + n.Kind.String() + " and not a text", `write "` + n.Text + `" in quotes`
+	}
+	v.SetString(n.Text)
+	return r.text(n.Text)
+}
+
+func notNumber(n *Node, what string) string {
+	if n.Kind == Number && n.Text != "" {
+		return n.Text + " is not " + what
+	}
+	return quote(n.Text) + " is not " + what
+}
+
+func durationInto(n *Node, v reflect.Value, r rule) (problem, want string) {
+	if n.Kind != String {
+		if n.Kind == Number && isDigits(n.Text) && n.Text != "0" {
+			return n.Text + " has no unit", fmt.Sprintf("write %ss or %sms", n.Text, n.Text)
+		}
+		return n.Text + " is not a duration", ""
+	}
+	d, problem, want := parseDuration(n.Text)
+	if problem != "" {
+		return problem, want
+	}
+	if d == 0 && r.none {
+		v.SetInt(None)
+		return "", ""
+	}
+	if d < 0 {
+		return quote(n.Text) + " is below zero", ""
+	}
+	if d == 0 {
+		return quote(n.Text) + " is not above zero", ""
+	}
+	v.SetInt(int64(d))
+	return r.span(d), ""
+}
+
+func rateInto(n *Node, v reflect.Value, r rule) (problem, want string) {
+	if n.Kind != String {
+		if n.Kind == Number && isDecimal(n.Text) {
+			return n.Text + " has no unit", fmt.Sprintf("write %s/s or %s/m", n.Text, n.Text)
+		}
+		return n.Text + " is not a rate", ""
+	}
+	rate, problem := parseRate(n.Text)
+	if problem != "" {
+		return problem, ""
+	}
+	if rate <= 0 {
+		return quote(n.Text) + " is not above zero", ""
+	}
+	v.SetFloat(float64(rate))
+	return r.rate(rate, n.Text), ""
 }
 
 // isDecimal reports whether s is digits with at most one point between them:
