@@ -1,0 +1,340 @@
+//go:build linux
+
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/agent/wire"
+	"github.com/resagent/resagent/policies"
+)
+
+const (
+	beatEvery = 100 * time.Millisecond
+	// recovering is how long nothing is granted after an earlier ledger was
+	// lost, so that processes can bring their pages.
+	recovering = 1500 * time.Millisecond
+
+	maxSessions       = 4096
+	maxSessionsPerUID = 256
+)
+
+// Agent is the daemon. Its fields are read by Run. Reload may be called while
+// it runs, from any goroutine.
+type Agent struct {
+	// Socket and AdminSocket are the paths to listen at. Socket may be used by
+	// everyone who is in its group; changes are made through AdminSocket.
+	// An empty AdminSocket: there is none.
+	Socket, AdminSocket string
+	// Listener and AdminListener, where not nil, are used instead: sockets
+	// that systemd opened.
+	Listener, AdminListener *net.UnixListener
+	// Ledger is the path of the ledger, best on a tmpfs that outlives the
+	// agent.
+	Ledger string
+	// Load reads the policies, at the start and at each reload.
+	Load func() (*policies.Snapshot, error)
+	// Logger: nil is silent.
+	Logger *slog.Logger
+	// Ready is called once, when the policies are in force and the agent
+	// serves. May be nil.
+	Ready func()
+
+	// one reload at a time
+	reloading sync.Mutex
+
+	mu         sync.Mutex
+	alloc      *allocator
+	snapshot   *policies.Snapshot
+	line       []byte // the policies message, ready to send
+	generation uint64
+	sessions   map[*session]struct{}
+	perUID     map[int]int
+	scheduled  time.Duration // when the loop looks next; 0: when kicked
+	started    time.Time
+
+	control     *page.Control
+	controlFile *os.File
+	watch       *watcher
+	kick        chan struct{}
+	since       time.Time     // with boot: the time since boot without a system call
+	boot        time.Duration // at since
+}
+
+// now is the time since boot: the same for an agent that comes after.
+func (a *Agent) now() time.Duration { return a.boot + time.Since(a.since) }
+
+func (a *Agent) log() *slog.Logger {
+	if a.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return a.Logger
+}
+
+// Run serves until ctx ends. An error before Ready means that nothing was
+// served; processes that were attached to an earlier agent keep what they
+// have.
+func (a *Agent) Run(ctx context.Context) (err error) {
+	snapshot, err := a.Load()
+	if err != nil {
+		return err
+	}
+	listeners, err := a.listen()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, l := range listeners {
+			l.close()
+		}
+	}()
+	if err := a.open(snapshot); err != nil {
+		return err
+	}
+	defer a.shut()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() { a.loop(ctx) })
+	wg.Go(func() { a.beat(ctx) })
+	for _, l := range listeners {
+		wg.Go(func() {
+			if err := l.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				cancel(fmt.Errorf("agent: serving %s: %w", l.Addr(), err))
+			}
+		})
+	}
+	a.log().Info("serving", "socket", listeners[0].Addr().String(), "upstreams", snapshot.Len(), "ledger_lost", a.alloc.ledger.lost)
+	if a.Ready != nil {
+		a.Ready()
+	}
+	<-ctx.Done()
+	err = context.Cause(ctx)
+	for _, l := range listeners {
+		l.server.Close()
+	}
+	a.hangUp()
+	wg.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// open makes everything that does not serve yet.
+func (a *Agent) open(snapshot *policies.Snapshot) error {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return fmt.Errorf("agent: clock: %w", err)
+	}
+	a.since, a.boot = time.Now(), time.Duration(ts.Nano())
+	a.started = a.since
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("agent: which boot is this: %w", err)
+	}
+	book, err := openLedger(a.Ledger, string(bytes.TrimSpace(boot)))
+	if err != nil {
+		return err
+	}
+	a.control, a.controlFile, err = page.NewControl()
+	if err == nil {
+		a.watch, err = newWatcher()
+	}
+	if err != nil {
+		book.close()
+		return err
+	}
+	a.kick = make(chan struct{}, 1)
+	a.sessions = make(map[*session]struct{})
+	a.perUID = make(map[int]int)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.alloc = &allocator{
+		ledger: book, policies: snapshot,
+		limits: make(map[limitKey]*limit), processes: make(map[identity]*process),
+		hot:  make(map[*limit]time.Duration),
+		wake: sendWake, gone: sendGone,
+	}
+	if book.lost {
+		a.alloc.recoverUntil = a.now() + recovering
+		a.log().Warn("the ledger of an earlier agent is lost: nothing is granted while processes bring their pages back", "for", recovering)
+	}
+	a.alloc.restore(a.now())
+	for id, p := range a.alloc.processes {
+		if f, ok := living(id); ok {
+			p.pidfd = f
+			if a.watch.add(f, true, func() { a.ended(p) }) == nil {
+				continue
+			}
+		}
+		a.endLocked(p)
+	}
+	return a.publish(snapshot)
+}
+
+// shut lets go of what open made. The ledger's file stays.
+func (a *Agent) shut() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.watch.close()
+	for _, p := range a.alloc.processes {
+		a.watch.remove(p.pidfd)
+		a.watch.remove(p.life)
+		if p.page != nil {
+			p.page.Close()
+		}
+	}
+	a.alloc.processes = nil
+	a.alloc.ledger.close()
+	a.controlFile.Close()
+}
+
+// publish puts a snapshot in force and tells everyone. With the lock.
+func (a *Agent) publish(s *policies.Snapshot) error {
+	a.generation++
+	line, err := json.Marshal(&wire.Message{Type: wire.Policies, Generation: a.generation, Set: s.Set()})
+	if err != nil {
+		return fmt.Errorf("agent: policies: %w", err)
+	}
+	a.snapshot, a.line = s, append(line, '\n')
+	a.control.SetGeneration(a.generation)
+	for one := range a.sessions {
+		one.conn.SendLine(a.line)
+	}
+	a.alloc.setPolicies(s, a.now())
+	a.rouseLoop()
+	return nil
+}
+
+// Reloaded is the outcome of a reload.
+type Reloaded struct {
+	Generation uint64 `json:"generation"`
+	ETag       string `json:"etag"`
+	Changed    bool   `json:"changed"`
+	Upstreams  int    `json:"upstreams"`
+}
+
+// Reload reads the policies again and puts them in force in every process.
+// If they have an error nothing changes, and the error says all of them.
+func (a *Agent) Reload() (Reloaded, error) {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	s, err := a.Load()
+	if err != nil {
+		a.log().Error("reload refused; the earlier policies go on", "reason", err)
+		return Reloaded{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	changed := s.ETag() != a.snapshot.ETag()
+	if changed {
+		if err := a.publish(s); err != nil {
+			return Reloaded{}, err
+		}
+	}
+	a.log().Info("reloaded", "changed", changed, "generation", a.generation, "upstreams", s.Len())
+	return Reloaded{Generation: a.generation, ETag: s.ETag(), Changed: changed, Upstreams: s.Len()}, nil
+}
+
+// loop looks again at limits that somebody waits on.
+func (a *Agent) loop(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		a.mu.Lock()
+		now := a.now()
+		next := a.alloc.tick(now)
+		a.scheduled = next
+		a.mu.Unlock()
+		wait := time.Hour
+		if next > 0 {
+			wait = max(next-now, 50*time.Microsecond)
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.kick:
+		case <-timer.C:
+		}
+	}
+}
+
+// rouseLoop has the loop look at its plan again, if it is later than the
+// allocator's. With the lock.
+func (a *Agent) rouseLoop() {
+	for _, at := range a.alloc.hot {
+		if a.scheduled == 0 || at < a.scheduled {
+			select {
+			case a.kick <- struct{}{}:
+			default:
+			}
+			return
+		}
+	}
+}
+
+// beat shows processes that the agent lives: not only that it runs, but that
+// it gets at its own state.
+func (a *Agent) beat(ctx context.Context) {
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
+	for {
+		a.mu.Lock()
+		a.control.Beat()
+		a.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// ended is the watcher's word that a process, or its use of its page, is over.
+func (a *Agent) ended(p *process) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.endLocked(p)
+}
+
+func (a *Agent) endLocked(p *process) {
+	if a.alloc.processes[p.id] != p || !a.alloc.die(p) {
+		return
+	}
+	time.AfterFunc(settle, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.alloc.processes[p.id] != p {
+			return
+		}
+		a.watch.remove(p.pidfd)
+		a.watch.remove(p.life)
+		a.alloc.bury(p, a.now())
+		a.rouseLoop()
+	})
+}
+
+// hangUp closes all sessions.
+func (a *Agent) hangUp() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for s := range a.sessions {
+		s.conn.Close()
+	}
+}

@@ -1,0 +1,370 @@
+//go:build linux
+
+package agent
+
+import (
+	"os"
+	"time"
+
+	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/agent/wire"
+	"github.com/resagent/resagent/policies"
+)
+
+// limitKey names a limit of the host.
+type limitKey struct {
+	name string
+	kind wire.Kind
+}
+
+// allocator gives out the host's limits. It is the one writer of the ledger.
+// Its methods are called with the agent's lock held and the time since boot;
+// they return at once.
+type allocator struct {
+	ledger       *ledger
+	policies     *policies.Snapshot
+	limits       map[limitKey]*limit
+	processes    map[identity]*process
+	hot          map[*limit]time.Duration // limits somebody waits on: when to look again
+	recoverUntil time.Duration            // no grants before: an earlier ledger was lost
+
+	// wake is told of cells to send a wake-up for.
+	wake func(p *process, cell int)
+	// gone is told of cells that are not the process's any more.
+	gone func(p *process, c wire.Cell)
+}
+
+// process is one page of one process, which outlives its connections.
+type process struct {
+	id      identity
+	slot    int        // in the ledger
+	page    *page.Page // nil: not come back yet, or gone
+	holders map[int]*holder
+	epochs  [page.Cells]uint16
+	session *session // nil: no connection
+	dead    bool
+	pidfd   *os.File // watched; nil: could not be had
+	life    *os.File // watched; nil: not come back yet
+}
+
+// addProcess takes in a page that is new to this ledger.
+func (a *allocator) addProcess(id identity, p *page.Page) (*process, error) {
+	slot, err := a.ledger.addProcess(id)
+	if err != nil {
+		return nil, err
+	}
+	proc := &process{id: id, slot: slot, page: p, holders: make(map[int]*holder)}
+	a.processes[id] = proc
+	return proc, nil
+}
+
+// open finds or makes the process's cell for a limit.
+func (a *allocator) open(p *process, key limitKey, now time.Duration) (wire.Cell, bool) {
+	no := func(why string) (wire.Cell, bool) {
+		return wire.Cell{Upstream: key.name, Kind: key.kind, Index: -1, Reason: why}, false
+	}
+	l, why := a.limit(key, now)
+	if l == nil {
+		return no(why)
+	}
+	for _, h := range p.holders {
+		if h.limit == l {
+			return wire.Cell{Upstream: key.name, Kind: key.kind, Index: h.cell, Epoch: h.epoch}, true
+		}
+	}
+	for i := range page.Cells {
+		if p.holders[i] != nil {
+			continue
+		}
+		p.epochs[i] = max(1, p.epochs[i]+1) // skips 0 when it wraps
+		h, err := a.addHolder(p, l, i, p.epochs[i], 0)
+		if err != nil {
+			return no(err.Error())
+		}
+		p.page.Cell(i).Open(h.epoch)
+		h.deposits = p.page.Cell(i).Deposits()
+		return wire.Cell{Upstream: key.name, Kind: key.kind, Index: i, Epoch: h.epoch}, true
+	}
+	return no("this process's page has no cell left")
+}
+
+func (a *allocator) addHolder(p *process, l *limit, cell int, epoch uint16, granted int) (*holder, error) {
+	slot, err := a.ledger.addEntry(entry{process: p.slot, limit: l.slot, cell: cell, epoch: epoch, granted: granted})
+	if err != nil {
+		return nil, err
+	}
+	h := &holder{limit: l, process: p, cell: cell, epoch: epoch, slot: slot, granted: granted}
+	p.holders[cell] = h
+	l.holders = append(l.holders, h)
+	return h, nil
+}
+
+// limit finds or makes a limit that the policies in force say.
+func (a *allocator) limit(key limitKey, now time.Duration) (*limit, string) {
+	u := a.policies.Named(key.name)
+	if u == nil {
+		return nil, "no policy of that name"
+	}
+	capacity, every, perUser, ok := limitOf(&u.Policy, key.kind)
+	if !ok {
+		return nil, "not a limit of the host"
+	}
+	if l := a.limits[key]; l != nil {
+		return l, ""
+	}
+	slot, err := a.ledger.addLimit(key.name, key.kind)
+	if err != nil {
+		return nil, err.Error()
+	}
+	l := &limit{name: key.name, kind: key.kind, slot: slot, capacity: capacity, every: every, perUser: perUser}
+	a.limits[key] = l
+	if now < a.recoverUntil {
+		// What was spent before is not known: begin empty.
+		if l.kind == wire.RateLimit {
+			a.ledger.setTAT(slot, now+time.Duration(capacity)*every)
+		}
+	} else if l.kind == wire.RetryBudget {
+		a.ledger.setLevel(slot, capacity)
+	}
+	return l, ""
+}
+
+// setGranted writes the ledger.
+func (a *allocator) setGranted(h *holder, n int) {
+	h.granted = n
+	a.ledger.setEntry(h.slot, entry{process: h.process.slot, limit: h.limit.slot, cell: h.cell, epoch: h.epoch, granted: n})
+}
+
+// cellOf is the holder's cell, or nil while its process is away.
+func (h *holder) cellOf() *page.Cell {
+	if h.process.page == nil {
+		return nil
+	}
+	return h.process.page.Cell(h.cell)
+}
+
+// read takes one reading of every holder, each word once, and believes
+// nothing beyond the ledger.
+func (a *allocator) read(l *limit, now time.Duration) []view {
+	views := make([]view, len(l.holders))
+	for i, h := range l.holders {
+		v := &views[i]
+		*v = view{uid: h.process.id.uid, granted: h.granted, inUse: h.granted, since: h.since, turn: h.turn}
+		c := h.cellOf()
+		if c == nil || h.process.dead {
+			continue
+		}
+		w := c.Read()
+		if w.Epoch != h.epoch {
+			continue
+		}
+		v.available = min(w.Available, h.granted)
+		if l.kind == wire.Bulkhead {
+			// Nothing counts as free that was not taken back: what is neither
+			// here nor there is in use.
+			v.inUse = h.granted - v.available
+			v.extra = min(c.Extra(h.epoch), l.capacity)
+		} else {
+			v.inUse = min(w.InUse, h.granted-v.available)
+		}
+		v.attached = h.process.session != nil
+		asleep := c.Pending() && now-h.since >= unseen
+		if v.attached && !asleep {
+			waiting := min(c.Waiting(h.epoch), l.capacity)
+			v.due = min(waiting, v.available)
+			v.waiting = waiting - v.due
+		}
+	}
+	return views
+}
+
+// look decides about one limit, and does it.
+func (a *allocator) look(l *limit, now time.Duration) {
+	switch l.kind {
+	case wire.Bulkhead:
+		a.lookPermits(l, now)
+	case wire.RateLimit:
+		a.lookRate(l, now)
+	case wire.RetryBudget:
+		a.lookBudget(l, now)
+	}
+}
+
+func (a *allocator) lookPermits(l *limit, now time.Duration) {
+	views := a.read(l, now)
+	orders := l.takeBack(now, views)
+	for i, h := range l.holders {
+		if c := h.cellOf(); c != nil {
+			c.SetTarget(h.epoch, orders[i].target)
+		}
+	}
+	for i, h := range l.holders {
+		if orders[i].seize > 0 {
+			a.seize(h, &views[i], orders[i].seize)
+		}
+	}
+	granted, extra, waiting := total(views)
+	free := l.capacity - granted - extra
+	if l.removed {
+		a.dropDrained(l)
+		return
+	}
+	if now >= a.recoverUntil && free > 0 {
+		for i, n := range l.grants(free, views) {
+			if n > 0 {
+				a.grant(l.holders[i], n, max(orders[i].target, views[i].granted+n), now)
+			}
+		}
+	}
+	if waiting > 0 {
+		a.hot[l] = now + lookAgain
+	} else {
+		delete(a.hot, l)
+	}
+}
+
+// seize takes up to n back, the cell first and then the ledger.
+func (a *allocator) seize(h *holder, v *view, n int) int {
+	c := h.cellOf()
+	if c == nil {
+		return 0
+	}
+	took := min(c.Seize(h.epoch, n), h.granted)
+	if took > 0 {
+		a.setGranted(h, h.granted-took)
+		v.granted, v.available = h.granted, max(0, v.available-took)
+	}
+	return took
+}
+
+// grant gives n out, the ledger first and then the cell.
+func (a *allocator) grant(h *holder, n, target int, now time.Duration) {
+	c := h.cellOf()
+	a.setGranted(h, h.granted+n)
+	c.SetTarget(h.epoch, target)
+	if !c.Grant(h.epoch, n) {
+		// The process left the cell, or scribbles in it. Nothing was given.
+		a.setGranted(h, h.granted-n)
+		return
+	}
+	h.limit.turns++
+	h.since, h.turn = now, h.limit.turns
+	a.rouse(h)
+}
+
+// rouse sends a wake-up, unless one is under way.
+func (a *allocator) rouse(h *holder) {
+	if c := h.cellOf(); c != nil && h.process.session != nil && c.Wake() {
+		a.wake(h.process, h.cell)
+	}
+}
+
+// dropDrained frees the cells of a removed limit that nothing holds any more,
+// and forgets the limit with the last.
+func (a *allocator) dropDrained(l *limit) {
+	for _, h := range append([]*holder(nil), l.holders...) {
+		c := h.cellOf()
+		if c == nil || h.process.dead {
+			continue
+		}
+		if w := c.Read(); w.Epoch == h.epoch && w.InUse == 0 && w.Available == 0 || h.granted == 0 {
+			a.dropHolder(h)
+		}
+	}
+	a.dropEmpty(l)
+}
+
+func (a *allocator) dropEmpty(l *limit) {
+	if l.removed && len(l.holders) == 0 {
+		delete(a.limits, limitKey{l.name, l.kind})
+		delete(a.hot, l)
+		a.ledger.freeLimit(l.slot)
+	}
+}
+
+func (a *allocator) dropHolder(h *holder) {
+	l := h.limit
+	for i, other := range l.holders {
+		if other == h {
+			l.holders = append(l.holders[:i:i], l.holders[i+1:]...)
+			break
+		}
+	}
+	a.ledger.freeEntry(h.slot)
+	delete(h.process.holders, h.cell)
+}
+
+// lookAt is a process's hint about one of its cells.
+func (a *allocator) lookAt(p *process, cell int, now time.Duration) {
+	if h := p.holders[cell]; h != nil {
+		a.look(h.limit, now)
+	}
+}
+
+// tick looks at the limits that are due, and says when to come again; zero:
+// not until something happens.
+func (a *allocator) tick(now time.Duration) (next time.Duration) {
+	for l, at := range a.hot {
+		if at <= now {
+			a.look(l, now)
+		}
+	}
+	for _, at := range a.hot {
+		if next == 0 || at < next {
+			next = at
+		}
+	}
+	return next
+}
+
+// die begins the end of a process: what it held rests until [allocator.bury].
+func (a *allocator) die(p *process) bool {
+	if p.dead {
+		return false
+	}
+	p.dead, p.session = true, nil
+	return true
+}
+
+// bury frees what a dead process held.
+func (a *allocator) bury(p *process, now time.Duration) {
+	for _, h := range p.holders {
+		a.credit(h)
+		l := h.limit
+		a.dropHolder(h)
+		a.look(l, now)
+		a.dropEmpty(l)
+	}
+	a.ledger.freeProcess(p.slot)
+	delete(a.processes, p.id)
+	if p.page != nil {
+		p.page.Close()
+		p.page = nil
+	}
+}
+
+// setPolicies puts a new set in force.
+func (a *allocator) setPolicies(s *policies.Snapshot, now time.Duration) {
+	a.policies = s
+	for key, l := range a.limits {
+		var p *policies.Policy
+		if u := s.Named(key.name); u != nil {
+			p = &u.Policy
+		}
+		capacity, every, perUser, ok := limitOf(p, key.kind)
+		if !ok {
+			l.removed = true
+			for _, h := range l.holders {
+				if h.process.session != nil {
+					a.gone(h.process, wire.Cell{Upstream: l.name, Kind: l.kind, Index: -1, Reason: "removed by a reload"})
+				}
+			}
+			a.look(l, now)
+			continue
+		}
+		l.removed = false
+		a.resize(l, capacity, every, now)
+		l.perUser = perUser
+		a.look(l, now)
+	}
+}

@@ -1,0 +1,214 @@
+//go:build linux
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/resagent/resagent/agent/wire"
+)
+
+// listener is one socket and who answers on it.
+type listener struct {
+	*net.UnixListener
+	server *http.Server
+	path   string // to remove; empty: somebody else's
+}
+
+func (l *listener) close() {
+	l.UnixListener.Close()
+	if l.path != "" {
+		RemoveSocket(l.path)
+	}
+}
+
+// listen opens the sockets, the agent's first.
+func (a *Agent) listen() (all []*listener, err error) {
+	add := func(given *net.UnixListener, path string, mode os.FileMode, h http.Handler) {
+		if err != nil || given == nil && path == "" {
+			return
+		}
+		l := &listener{UnixListener: given, server: a.server(h)}
+		if given == nil {
+			l.path = path
+			if l.UnixListener, err = Listen(path, mode); err != nil {
+				return
+			}
+		}
+		all = append(all, l)
+	}
+	add(a.Listener, a.Socket, 0o660, a.reading())
+	add(a.AdminListener, a.AdminSocket, 0o660, a.changing())
+	if err == nil && len(all) == 0 {
+		err = errors.New("agent: no socket to listen on: name one with --socket")
+	}
+	if err != nil {
+		for _, l := range all {
+			l.close()
+		}
+		return nil, err
+	}
+	return all, nil
+}
+
+type connKey struct{}
+
+func (a *Agent) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: helloWithin,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          nil,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
+	}
+}
+
+// reading is the agent's socket: nothing on it changes anything.
+func (a *Agent) reading() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/session", a.session)
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status()) })
+	mux.HandleFunc("GET /v1/policies", a.policies)
+	mux.HandleFunc("GET /v1/explain", a.explain)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		reply(w, map[string]any{"status": "ok", "generation": a.generation})
+	})
+	return mux
+}
+
+// changing is the admin socket.
+func (a *Agent) changing() *http.ServeMux {
+	mux := a.reading()
+	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
+		done, err := a.Reload()
+		if err != nil {
+			problem(w, http.StatusUnprocessableEntity, "the policies have errors; the earlier ones go on", err.Error())
+			return
+		}
+		reply(w, done)
+	})
+	return mux
+}
+
+func (a *Agent) policies(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	s := a.snapshot
+	a.mu.Unlock()
+	tag := `"` + s.ETag() + `"`
+	w.Header().Set("ETag", tag)
+	if strings.Contains(r.Header.Get("If-None-Match"), tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	reply(w, s.Set())
+}
+
+func (a *Agent) explain(w http.ResponseWriter, r *http.Request) {
+	u, err := url.Parse(r.FormValue("url"))
+	if err != nil || u.Host == "" {
+		problem(w, http.StatusBadRequest, "url is missing or wrong", "give an absolute URL, as in ?method=GET&url=https://host/path")
+		return
+	}
+	method := r.FormValue("method")
+	if method == "" {
+		method = http.MethodGet
+	}
+	a.mu.Lock()
+	s := a.snapshot
+	a.mu.Unlock()
+	reply(w, s.Explain(method, u))
+}
+
+// session turns the connection into one.
+func (a *Agent) session(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") != wire.Upgrade {
+		w.Header().Set("Upgrade", wire.Upgrade)
+		problem(w, http.StatusUpgradeRequired, "this is where sessions begin", "send Upgrade: "+wire.Upgrade)
+		return
+	}
+	conn, ok := r.Context().Value(connKey{}).(*net.UnixConn)
+	if !ok {
+		problem(w, http.StatusInternalServerError, "not a Unix socket", "")
+		return
+	}
+	who, err := peerOf(conn)
+	if err != nil {
+		problem(w, http.StatusForbidden, "no session", err.Error())
+		return
+	}
+	defer who.pidfd.Close()
+	if err := a.admit(who.uid); err != nil {
+		problem(w, http.StatusServiceUnavailable, "no session", err.Error())
+		return
+	}
+	defer a.leave(who.uid)
+	hijacked, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer hijacked.Close()
+	if buffered.Reader.Buffered() > 0 {
+		return // descriptors may be lost already
+	}
+	hijacked.SetDeadline(time.Now().Add(helloWithin))
+	head := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + wire.Upgrade +
+		"\r\n" + wire.LedgerHeader + ": " + a.alloc.ledger.id + "\r\n"
+	if a.alloc.ledger.lost {
+		head += wire.LostHeader + ": 1\r\n"
+	}
+	if _, err := hijacked.Write([]byte(head + "\r\n")); err != nil {
+		return
+	}
+	a.serve(conn, who)
+}
+
+// admit counts a session in, or says why not.
+func (a *Agent) admit(uid int) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.perUID[uid] >= maxSessionsPerUID {
+		return errors.New("this user has 256 sessions already")
+	}
+	if len(a.sessions) >= maxSessions {
+		return errors.New("the agent has 4096 sessions already")
+	}
+	a.perUID[uid]++
+	return nil
+}
+
+func (a *Agent) leave(uid int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.perUID[uid]--; a.perUID[uid] <= 0 {
+		delete(a.perUID, uid)
+	}
+}
+
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.Encode(v)
+}
+
+// problem answers with an error (RFC 9457).
+func problem(w http.ResponseWriter, status int, title, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(map[string]any{"title": title, "status": status, "detail": detail})
+}

@@ -1,0 +1,242 @@
+//go:build linux
+
+package agent
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/resagent/resagent/agent/wire"
+	"github.com/resagent/resagent/policies"
+)
+
+const (
+	// lookAgain is how often a limit is looked at while anyone waits on it: a
+	// process can be stopped between a release and its message.
+	lookAgain = 2 * time.Millisecond
+	// quantum is how long a process keeps what it has above its share.
+	quantum = 2 * time.Millisecond
+	// unseen is how long a grant is left alone that its process has not looked
+	// at; after that its process counts as stopped.
+	unseen = time.Millisecond
+	// settle is how long a dead process's permits rest.
+	settle = 25 * time.Millisecond
+)
+
+// limit is one limit of the host. Decisions about it are pure: they read
+// [view]s and say in [order]s what to do; the allocator does it.
+type limit struct {
+	name string
+	kind wire.Kind
+	slot int // in the ledger
+
+	capacity int           // permits, burst, or tokens
+	every    time.Duration // rate: from one token to the next
+	perUser  int           // most permits for one user
+	removed  bool          // by a reload: drained, nothing granted
+
+	holders []*holder
+	turns   uint64 // counts grants, to serve the longest unserved first
+}
+
+// holder is one process's part of a limit.
+type holder struct {
+	limit    *limit
+	process  *process
+	cell     int
+	epoch    uint16
+	slot     int           // of its ledger entry
+	granted  int           // as the ledger says
+	since    time.Duration // of the last grant
+	turn     uint64        // limit.turns at the last grant
+	deposits uint64        // seen so far
+}
+
+// view is one reading of a holder's cell, clamped to the ledger.
+type view struct {
+	uid              int
+	granted          int
+	available, inUse int // together at most granted
+	due              int // of the available, what callers wait for and are about to take
+	waiting          int // what callers wait for beyond that
+	extra            int
+	since            time.Duration
+	turn             uint64
+	attached         bool // somebody is there to be woken
+}
+
+// order is what to do with one holder.
+type order struct {
+	target int
+	seize  int // at most so many of the available
+}
+
+// limitOf finds what a policy says of a limit. False: no such limit is shared.
+func limitOf(p *policies.Policy, kind wire.Kind) (capacity int, every time.Duration, perUser int, ok bool) {
+	switch {
+	case p == nil:
+	case kind == wire.Bulkhead && p.Bulkhead != nil:
+		b := p.Bulkhead
+		n := b.MaxConcurrent
+		return n, 0, max(1, int(float64(n)*b.MaxSharePerUID)), b.Scope != policies.ScopeProcess
+	case kind == wire.RateLimit && p.RateLimit != nil:
+		r := p.RateLimit
+		return r.Burst, max(1, r.Rate.Every()), r.Burst, r.Scope != policies.ScopeProcess
+	case kind == wire.RetryBudget && p.RetryBudget != nil:
+		c := p.RetryBudget.Capacity
+		return c, 0, c, p.RetryBudget.Scope != policies.ScopeProcess
+	}
+	return 0, 0, 0, false
+}
+
+// total adds up what a reading of all holders holds.
+func total(views []view) (granted, extra, waiting int) {
+	for _, v := range views {
+		granted += v.granted
+		extra += v.extra
+		waiting += v.waiting
+	}
+	return granted, extra, waiting
+}
+
+// takeBack decides who hands in permits, and who may begin how many. Idle
+// permits are taken only while somebody waits, or while more is out than the
+// limit; beyond that each process keeps what it has.
+func (l *limit) takeBack(now time.Duration, views []view) []order {
+	granted, extra, waiting := total(views)
+	room := max(0, l.capacity-extra)
+	claims := make([]claim, len(views))
+	demand := 0
+	for i, v := range views {
+		claims[i] = claim{uid: v.uid, demand: min(v.inUse+v.due+v.waiting, l.capacity)}
+		demand += claims[i].demand
+	}
+	orders := make([]order, len(views))
+	need := waiting - (l.capacity - extra - granted) // what has to come back
+	if l.removed {
+		need = granted
+	}
+	tight := demand > room || granted+extra > l.capacity || l.perUser < l.capacity && waiting > 0
+	shares := fairShares(room, l.perUser, claims)
+	for i, v := range views {
+		o := &orders[i]
+		switch {
+		case l.removed:
+			o.seize = v.available
+			continue
+		case !tight:
+			o.target = l.capacity
+			continue
+		}
+		o.target = shares[i]
+		if granted+extra <= l.capacity && now-v.since < quantum {
+			o.target = max(o.target, min(v.granted, v.inUse+v.due)) // its turn is not over
+		}
+		if need > 0 && v.granted > o.target {
+			o.seize = min(v.available, v.granted-o.target)
+		}
+	}
+	if !tight && need > 0 {
+		l.seizeIdle(now, views, orders, need)
+	}
+	return orders
+}
+
+// seizeIdle takes need permits from those who have most lying idle.
+func (l *limit) seizeIdle(now time.Duration, views []view, orders []order, need int) {
+	idle := make([]int, 0, len(views))
+	for i, v := range views {
+		if v.available > v.due && (now-v.since >= unseen || !v.attached) {
+			idle = append(idle, i)
+		}
+	}
+	most := func(i int) int { return views[i].available - views[i].due }
+	slices.SortFunc(idle, func(a, b int) int { return cmp.Compare(most(b), most(a)) })
+	for _, i := range idle {
+		orders[i].seize = min(need, most(i))
+		need -= orders[i].seize
+		if need == 0 {
+			return
+		}
+	}
+}
+
+// grants divides free permits or tokens between those who wait: to the user
+// with least, in it to the process with least, and among equals to the one
+// served longest ago, one at a time. What is left when all are served goes to
+// them as well, in bounds, so that a growing process asks less often.
+func (l *limit) grants(free int, views []view) []int {
+	give := make([]int, len(views))
+	held := make(map[int]int)
+	var open []int
+	for i, v := range views {
+		held[v.uid] += v.granted
+		if v.waiting > 0 && v.attached {
+			open = append(open, i)
+		}
+	}
+	if len(open) == 0 {
+		return give
+	}
+	served := slices.Clone(open)
+	for free > 0 && len(open) > 0 {
+		best := 0
+		for k, i := range open[1:] {
+			if l.before(views, give, held, i, open[best]) {
+				best = k + 1
+			}
+		}
+		i := open[best]
+		v := views[i]
+		if l.kind == wire.Bulkhead && held[v.uid] >= l.perUser {
+			open = slices.Delete(open, best, best+1)
+			continue
+		}
+		// Alone in waiting, it need not be counted out one by one.
+		n := 1
+		if len(open) == 1 {
+			n = min(free, v.waiting-give[i])
+			if l.kind == wire.Bulkhead {
+				n = min(n, l.perUser-held[v.uid])
+			}
+		}
+		give[i] += n
+		held[v.uid] += n
+		free -= n
+		if give[i] >= v.waiting {
+			open = slices.Delete(open, best, best+1)
+		}
+	}
+	// Only half of what is left, so that the next process finds some without a
+	// taking-back.
+	spare := free / 2 / len(served)
+	for _, i := range served {
+		v := views[i]
+		n := min(spare, max(v.inUse+v.waiting, 1))
+		if l.kind == wire.Bulkhead {
+			n = max(0, min(n, l.perUser-held[v.uid]))
+		}
+		give[i] += n
+		held[v.uid] += n
+	}
+	return give
+}
+
+// before: holder a is served before holder b.
+func (l *limit) before(views []view, give []int, held map[int]int, a, b int) bool {
+	va, vb := views[a], views[b]
+	if l.kind == wire.Bulkhead {
+		if c := cmp.Compare(held[va.uid], held[vb.uid]); c != 0 {
+			return c < 0
+		}
+	}
+	if l.kind == wire.Bulkhead {
+		if c := cmp.Compare(va.granted+give[a], vb.granted+give[b]); c != 0 {
+			return c < 0
+		}
+	} else if c := cmp.Compare(give[a], give[b]); c != 0 {
+		return c < 0
+	}
+	return va.turn < vb.turn
+}

@@ -1,0 +1,129 @@
+//go:build linux
+
+package agent
+
+import (
+	"time"
+
+	"github.com/resagent/resagent/agent/wire"
+)
+
+// restore takes in what an earlier agent's ledger says. The processes in it
+// have no page yet: what they were granted counts as in use until they come
+// back or end.
+func (a *allocator) restore(now time.Duration) {
+	l := a.ledger
+	processes := make(map[int]*process)
+	for i := range maxProcesses {
+		if id, ok := l.process(i); ok {
+			p := &process{id: id, slot: i, holders: make(map[int]*holder)}
+			processes[i] = p
+			a.processes[id] = p
+		}
+	}
+	limits := make(map[int]*limit)
+	for i := range maxLimits {
+		name, kind, ok := l.limit(i)
+		if !ok {
+			continue
+		}
+		one := &limit{name: name, kind: kind, slot: i}
+		limits[i] = one
+		a.limits[limitKey{name, kind}] = one
+		if u := a.policies.Named(name); u != nil {
+			one.capacity, one.every, one.perUser, ok = limitOf(&u.Policy, kind)
+		}
+		one.removed = a.policies.Named(name) == nil || !ok
+	}
+	for i := range maxEntries {
+		e, ok := l.entry(i)
+		if !ok {
+			continue
+		}
+		p, one := processes[e.process], limits[e.limit]
+		h := &holder{limit: one, process: p, cell: e.cell, epoch: e.epoch, slot: i, granted: e.granted, since: now}
+		p.holders[e.cell] = h
+		p.epochs[e.cell] = e.epoch
+		one.holders = append(one.holders, h)
+	}
+}
+
+// takeIn joins a page with what the ledger says of its process, and returns
+// the cells that go on. held is what the process says its page holds.
+func (a *allocator) takeIn(p *process, held []wire.Cell, now time.Duration) []wire.Cell {
+	said := make(map[int]wire.Cell, len(held))
+	for _, c := range held {
+		if c.Index >= 0 && c.Index < len(p.epochs) {
+			said[c.Index] = c
+		}
+	}
+	var cells []wire.Cell
+	for i, h := range p.holders {
+		c, ok := said[i]
+		delete(said, i)
+		if !ok || c.Epoch != h.epoch || c.Upstream != h.limit.name || c.Kind != h.limit.kind {
+			if w := p.page.Cell(i).Read(); w.Epoch != h.epoch {
+				// The process left this cell: what it had in use there it
+				// counts elsewhere, as extra.
+				a.dropHolder(h)
+			}
+			continue
+		}
+		w := p.page.Cell(i).Read()
+		if w.Epoch == h.epoch {
+			// After a crash between ledger and cell the lower one is the truth.
+			a.setGranted(h, min(h.granted, w.Available+w.InUse))
+		}
+		h.deposits = p.page.Cell(i).Deposits()
+		h.since = now
+		if !h.limit.removed {
+			cells = append(cells, c)
+		}
+	}
+	for i, c := range said {
+		if a.believe(p, i, c, now) {
+			cells = append(cells, c)
+		}
+	}
+	for _, h := range p.holders {
+		h.cellOf().Awake()
+		a.look(h.limit, now)
+	}
+	return cells
+}
+
+// believe takes in a cell that the ledger does not know: its ledger was lost.
+// While pages are expected back their permits are believed, in all up to the
+// limit; later, and beyond it, what lies idle is seized and what is in use
+// counted.
+func (a *allocator) believe(p *process, index int, c wire.Cell, now time.Duration) bool {
+	if !a.ledger.lost || p.holders[index] != nil {
+		return false
+	}
+	l, _ := a.limit(limitKey{c.Upstream, c.Kind}, now)
+	if l == nil {
+		return false
+	}
+	for _, h := range p.holders {
+		if h.limit == l {
+			return false
+		}
+	}
+	cell := p.page.Cell(index)
+	w := cell.Read()
+	if w.Epoch != c.Epoch || c.Epoch == 0 || w.InUse > l.capacity {
+		return false
+	}
+	available := w.Available
+	if l.kind != wire.Bulkhead || now >= a.recoverUntil || l.out()+w.Available+w.InUse > l.capacity {
+		cell.Seize(c.Epoch, w.Available)
+		available = 0
+	}
+	h, err := a.addHolder(p, l, index, c.Epoch, available+w.InUse)
+	if err != nil {
+		return false
+	}
+	p.epochs[index] = c.Epoch
+	h.since, h.deposits = now, cell.Deposits()
+	return true
+}

@@ -1,0 +1,90 @@
+//go:build linux
+
+package agent
+
+import (
+	"cmp"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/resagent/resagent/agent/wire"
+)
+
+// Status is what /v1/status says.
+type Status struct {
+	PID        int             `json:"pid"`
+	Started    time.Time       `json:"started"`
+	Generation uint64          `json:"generation"`
+	ETag       string          `json:"etag"`
+	Upstreams  int             `json:"upstreams"`
+	Ledger     string          `json:"ledger"` // "kept", or "lost" where an earlier one was
+	Sessions   []SessionStatus `json:"sessions"`
+	Limits     []LimitStatus   `json:"limits"`
+}
+
+// SessionStatus is one process that is attached.
+type SessionStatus struct {
+	PID    int       `json:"pid"`
+	UID    int       `json:"uid"`
+	Since  time.Time `json:"since"`
+	Shares bool      `json:"shares"` // false: policies only
+}
+
+// LimitStatus is one limit of the host, as its cells say at this moment.
+type LimitStatus struct {
+	Upstream  string    `json:"upstream"`
+	Kind      wire.Kind `json:"kind"`
+	Limit     int       `json:"limit"`     // permits, burst, or capacity in tokens
+	Granted   int       `json:"granted"`   // out in the pages of processes
+	InUse     int       `json:"in_use"`    // of those, used now
+	Available int       `json:"available"` // of those, idle
+	Extra     int       `json:"extra"`     // used beyond them: from before the agent came
+	Waiting   int       `json:"waiting"`   // callers, or the tokens they wait for
+	Level     int       `json:"level"`     // tokens left here; 0 for a bulkhead
+	Processes int       `json:"processes"`
+}
+
+// Status reads everything once.
+func (a *Agent) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := Status{
+		PID: os.Getpid(), Started: a.started, Generation: a.generation,
+		ETag: a.snapshot.ETag(), Upstreams: a.snapshot.Len(), Ledger: "kept",
+		Sessions: []SessionStatus{}, Limits: []LimitStatus{},
+	}
+	if a.alloc.ledger.lost {
+		s.Ledger = "lost"
+	}
+	for one := range a.sessions {
+		s.Sessions = append(s.Sessions, SessionStatus{PID: one.peer.pid, UID: one.peer.uid, Since: one.since, Shares: one.proc != nil})
+	}
+	for _, l := range a.alloc.limits {
+		s.Limits = append(s.Limits, a.limitStatus(l))
+	}
+	slices.SortFunc(s.Sessions, func(x, y SessionStatus) int { return cmp.Compare(x.PID, y.PID) })
+	slices.SortFunc(s.Limits, func(x, y LimitStatus) int {
+		return cmp.Or(cmp.Compare(x.Upstream, y.Upstream), cmp.Compare(x.Kind, y.Kind))
+	})
+	return s
+}
+
+func (a *Agent) limitStatus(l *limit) LimitStatus {
+	now := a.now()
+	s := LimitStatus{Upstream: l.name, Kind: l.kind, Limit: l.capacity, Processes: len(l.holders)}
+	for _, v := range a.alloc.read(l, now) {
+		s.Granted += v.granted
+		s.InUse += v.inUse
+		s.Available += v.available
+		s.Extra += v.extra
+		s.Waiting += v.waiting + v.due
+	}
+	switch l.kind {
+	case wire.RateLimit:
+		s.Level = max(0, min(a.alloc.tokens(l, now), l.capacity-s.Granted))
+	case wire.RetryBudget:
+		s.Level = a.alloc.ledger.level(l.slot)
+	}
+	return s
+}

@@ -1,0 +1,190 @@
+//go:build linux
+
+package agent
+
+import (
+	"time"
+
+	"github.com/resagent/resagent/agent/wire"
+)
+
+// A rate is a bucket of tokens that refills with time (GCRA: one theoretical
+// arrival time in the ledger says how full it is), a retry budget one that
+// refills with successes (its level is in the ledger). For both, what is in
+// the bucket and what is out in cells never exceeds the burst or capacity
+// together: so in any window W at most burst + rate x W calls begin.
+// Source of GCRA: ITU-T I.371, virtual scheduling.
+
+// out adds up what is in cells.
+func (l *limit) out() int {
+	n := 0
+	for _, h := range l.holders {
+		n += h.granted
+	}
+	return n
+}
+
+// fillTo bounds the bucket to what the tokens out in cells leave room for.
+func (a *allocator) fillTo(l *limit, now time.Duration) {
+	full := now + time.Duration(l.out())*l.every
+	if a.ledger.tat(l.slot) < full {
+		a.ledger.setTAT(l.slot, full)
+	}
+}
+
+// tokens is how many whole tokens the bucket has.
+func (a *allocator) tokens(l *limit, now time.Duration) int {
+	used := a.ledger.tat(l.slot) - now
+	return max(0, int((time.Duration(l.capacity)*l.every-used)/l.every))
+}
+
+// spent lowers the ledger by what processes used up since the last look.
+func (a *allocator) spent(l *limit, views []view) {
+	for i, h := range l.holders {
+		v := &views[i]
+		if left := v.available + v.inUse; left < h.granted {
+			a.setGranted(h, left)
+			v.granted = left
+		}
+	}
+}
+
+func (a *allocator) lookRate(l *limit, now time.Duration) {
+	a.fillTo(l, now) // before the ledger says that there is more room
+	views := a.read(l, now)
+	a.spent(l, views)
+	if l.removed {
+		for i, h := range l.holders {
+			a.seize(h, &views[i], views[i].available)
+		}
+		a.dropDrained(l)
+		return
+	}
+	_, _, waiting := total(views)
+	if waiting == 0 {
+		delete(a.hot, l)
+		return
+	}
+	free := a.tokens(l, now)
+	for i, h := range l.holders {
+		v := &views[i]
+		if idle := v.available - v.due; free < waiting && idle > 0 && now-v.since >= unseen {
+			n := a.seize(h, v, min(idle, waiting-free))
+			a.ledger.setTAT(l.slot, a.ledger.tat(l.slot)-time.Duration(n)*l.every)
+			free += n
+		}
+	}
+	if now >= a.recoverUntil {
+		for i, n := range l.grants(free, views) {
+			if n > 0 {
+				a.ledger.setTAT(l.slot, max(a.ledger.tat(l.slot), now)+time.Duration(n)*l.every)
+				a.grant(l.holders[i], n, l.capacity, now)
+				waiting -= n
+			}
+		}
+	}
+	a.hot[l] = now + lookAgain
+	if waiting > 0 {
+		// The next token, if it comes earlier.
+		next := a.ledger.tat(l.slot) - time.Duration(l.capacity-1)*l.every
+		if next > now && next < a.hot[l] {
+			a.hot[l] = next
+		}
+	}
+}
+
+func (a *allocator) lookBudget(l *limit, now time.Duration) {
+	views := a.read(l, now)
+	a.earned(l)
+	a.spent(l, views)
+	if l.removed {
+		for i, h := range l.holders {
+			a.seize(h, &views[i], views[i].available)
+		}
+		a.dropDrained(l)
+		return
+	}
+	for i := range l.holders {
+		if views[i].waiting > 0 {
+			a.answerBudget(l, i, views, now)
+		}
+	}
+}
+
+// earned adds the deposits of all processes, up to the capacity.
+func (a *allocator) earned(l *limit) {
+	level := a.ledger.level(l.slot)
+	for _, h := range l.holders {
+		if c := h.cellOf(); c != nil {
+			now := c.Deposits()
+			// A count that went backwards, or leapt, is not believed beyond
+			// what the budget can hold.
+			level += int(min(now-h.deposits, uint64(l.capacity)))
+			h.deposits = now
+		}
+	}
+	a.ledger.setLevel(l.slot, max(0, min(level, l.capacity-l.out())))
+}
+
+// answerBudget gives holder i the tokens it waits for, with what others have
+// too little of to use, or nothing. Either way it is told at once.
+func (a *allocator) answerBudget(l *limit, i int, views []view, now time.Duration) {
+	h, want := l.holders[i], views[i].waiting
+	level := a.ledger.level(l.slot)
+	for j, other := range l.holders {
+		v := &views[j]
+		if idle := v.available - v.due; j != i && level < want && idle > 0 && now-v.since >= unseen {
+			level += a.seize(other, v, min(idle, want-level))
+			a.ledger.setLevel(l.slot, level)
+		}
+	}
+	if level >= want && now >= a.recoverUntil {
+		a.ledger.setLevel(l.slot, level-want)
+		a.grant(h, want, l.capacity, now)
+		return
+	}
+	a.rouse(h)
+}
+
+// credit gives a dead process's unused tokens back to the bucket.
+func (a *allocator) credit(h *holder) {
+	c := h.cellOf()
+	if c == nil || h.limit.kind == wire.Bulkhead {
+		return
+	}
+	w := c.Read()
+	if w.Epoch != h.epoch {
+		return
+	}
+	n := min(w.Available, h.granted)
+	l := h.limit
+	a.setGranted(h, 0)
+	switch l.kind {
+	case wire.RateLimit:
+		a.ledger.setTAT(l.slot, a.ledger.tat(l.slot)-time.Duration(n)*l.every)
+	case wire.RetryBudget:
+		a.ledger.setLevel(l.slot, min(a.ledger.level(l.slot)+n, l.capacity-l.out()))
+	}
+}
+
+// resize follows a reload. A bucket keeps how much of it was used: a changed
+// rate or burst never lets more through than the larger of the two would.
+func (a *allocator) resize(l *limit, capacity int, every time.Duration, now time.Duration) {
+	switch l.kind {
+	case wire.RateLimit:
+		if every != l.every || capacity != l.capacity {
+			a.fillTo(l, now)
+			left := min(a.tokens(l, now), capacity)
+			l.capacity, l.every = capacity, every
+			a.ledger.setTAT(l.slot, now+time.Duration(capacity-left)*every)
+			a.fillTo(l, now)
+		}
+	case wire.RetryBudget:
+		if more := capacity - l.capacity; more > 0 {
+			a.ledger.setLevel(l.slot, a.ledger.level(l.slot)+more)
+		}
+		l.capacity = capacity
+		a.ledger.setLevel(l.slot, max(0, min(a.ledger.level(l.slot), capacity-l.out())))
+	}
+	l.capacity, l.every = capacity, every
+}
