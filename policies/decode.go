@@ -22,6 +22,9 @@ func Decode(files ...*Node) (*Set, error) {
 	merged := files[0]
 	for i, file := range files {
 		names = append(names, file.Position.File)
+		if i > 0 && file.Kind == Null {
+			continue // a drop-in with everything commented out
+		}
 		// Each file is read by itself too, so that nothing wrong in one hides
 		// behind what a later one says.
 		if i > 0 {

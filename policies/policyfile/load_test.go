@@ -98,6 +98,7 @@ upstreams:
 		"policies.d/30.json":        `{"upstreams": {"stock": {"match": [{"host": "stock.internal"}]}}}`,
 		"policies.d/40-empty.yaml~": "this is no policy file",
 		"policies.d/.hidden.yaml":   "nor is this",
+		"policies.d/35-empty.yaml":  "# everything is commented out\n",
 		"policies.d/README":         "nor this",
 	})
 	snapshot, err := Load(filepath.Join(dir, "policies.yaml"), filepath.Join(dir, "policies.d"), filepath.Join(dir, "absent.d"))
