@@ -35,8 +35,8 @@ type attempt struct {
 	fires  time.Duration // when the timer will, since c.start; 0: it is not set
 	struck error         // why the timer cancelled the attempt
 
-	body body
-	up   uploadReader
+	loose *http.Response // what the base gave, until it is certain who closes it
+	body  body
 }
 
 // phase of an attempt: what its timer watches over.
@@ -60,7 +60,7 @@ func (c *call) newAttempt() *attempt {
 	}
 	a.c = c
 	a.ctx, a.cancel = context.WithCancelCause(c.ctx)
-	c.current = a
+	c.newest = a
 	p := c.rules.Timeout
 	if p == nil {
 		return a
@@ -231,6 +231,7 @@ func (a *attempt) toBase() result {
 		}
 		resp, err = nil, struck
 	}
+	a.loose = resp
 	r := c.classify(resp, err, struck)
 	r.attempt = a
 	if c.t.Observe != nil {
@@ -253,11 +254,10 @@ func (a *attempt) settle(r *result) {
 	}
 	if r.resp == nil || bodiless(c.req.Method, r.resp) {
 		a.release()
-		c.current = nil
 		return
 	}
 	a.body.wrap(a, r.resp)
-	c.current = nil
+	a.loose = nil
 }
 
 // finish ends an attempt that did not get as far as a response.
@@ -267,19 +267,25 @@ func (a *attempt) finish(o outcome) {
 		a.ticket = spent
 	}
 	a.release()
-	a.c.current = nil
 }
 
 // spent marks a ticket that was recorded. No word has all its bits set.
 const spent = ^ticket(0)
 
-// abandon is finish for a panic: nothing of it is told.
+// abandon is finish for a panic: nothing of it is told, and nobody will close
+// the response.
 func (a *attempt) abandon() {
+	defer a.release()
 	if b := a.c.breaker(); b != nil && a.ticket != spent {
 		b.record(a.ticket, ignored)
 		a.ticket = spent
 	}
-	a.release()
+	switch {
+	case a.loose != nil:
+		closeBody(a.loose)
+	case a.body.rc != nil:
+		a.body.closeOnce()
+	}
 }
 
 // release gives back all that the attempt holds, once.

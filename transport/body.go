@@ -76,6 +76,7 @@ func (b *body) read(p []byte, ph phase) (int, error) {
 // ends counts a body that broke, and gives the permit back. It is no failure
 // of the upstream if the caller closed the body or ended the call.
 func (b *body) ends(err error, ph phase) {
+	defer b.a.release() // also if the hook panics
 	c := b.a.c
 	if err != io.EOF && ph != draining && !b.a.ended.Load() &&
 		(b.a.idled() || !b.closed.Load() && c.ctx.Err() == nil) {
@@ -83,7 +84,6 @@ func (b *body) ends(err error, ph phase) {
 			c.circuit(br.fail())
 		}
 	}
-	b.a.release()
 }
 
 // idled says whether the idle timeout struck.

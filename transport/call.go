@@ -17,7 +17,7 @@ type call struct {
 	req   *http.Request   // the caller's, never changed
 	ctx   context.Context // the caller's, or one detached from it by a stale answer
 	start time.Time       // all times of a call count from here
-	until time.Time       // the caller's deadline, where ctx is detached from it
+	until time.Duration   // the caller's deadline; 0: none
 	info  *Info
 
 	up        *upstream
@@ -38,13 +38,12 @@ type call struct {
 	stopped  string
 	served   Source
 
-	current  *attempt           // whose end is not certain yet
+	newest   *attempt
 	reserved client.Reservation // of the retry that is waiting or under way
 	holds    bool               // reserved has not been ended
 	unlink   func()             // ends the tie to a caller's context it was detached from
 	done     bool               // RoundTrip returned by itself
 	first    attempt
-	sending  upload
 }
 
 // since is the time since the call began.
@@ -111,8 +110,8 @@ func (c *call) end() {
 	if c.done {
 		return
 	}
-	if c.current != nil {
-		c.current.abandon()
+	if c.newest != nil {
+		c.newest.abandon()
 	}
 	if c.holds {
 		c.consume()

@@ -80,6 +80,7 @@ func TestBodyClosedOnce(t *testing.T) {
 		steps []answer
 		panic bool
 	}{
+		{name: "in memory", get: true, steps: []answer{{status: 200}}},
 		{name: "success", steps: []answer{{status: 200}}},
 		{name: "failure", steps: []answer{{err: errReset}}},
 		{name: "retry", steps: []answer{{err: errReset}, {status: 200}}},
@@ -148,20 +149,37 @@ func TestPanicReleases(t *testing.T) {
 	}
 }
 
-// TestPanicInHook: likewise.
+// TestPanicInHook: likewise, at whichever event, and no body stays open.
 func TestPanicInHook(t *testing.T) {
-	tr, _ := through(t, policies.Policy{Bulkhead: &policies.Bulkhead{MaxConcurrent: 1, MaxWait: policies.None, MaxWaiting: policies.None}},
-		answer{status: 200})
-	tr.Observe = func(Event) { panic("hook") }
-	for range 2 {
+	for _, kind := range []Kind{Attempted, Retrying, Stopped, CircuitOpened, Served} {
+		p := policies.Policy{
+			Bulkhead:       &policies.Bulkhead{MaxConcurrent: 1, MaxWait: policies.None, MaxWaiting: policies.None},
+			CircuitBreaker: &policies.CircuitBreaker{ConsecutiveFailures: 2},
+			Retry:          &policies.Retry{MaxAttempts: 2, Backoff: policies.Backoff{Base: 1, Max: 1}},
+			Fallback:       &policies.Fallback{Static: &policies.Static{Body: "x"}},
+		}
+		tr, _ := through(t, p, answer{status: 503, body: "no"}, answer{status: 503, body: "no"}, answer{status: 200})
+		tr.Observe = func(e Event) {
+			if e.Kind == kind {
+				panic("hook")
+			}
+		}
 		func() {
 			defer func() {
 				if v := recover(); v != "hook" {
-					t.Errorf("recovered %v", v)
+					t.Errorf("%v: recovered %v", kind, v)
 				}
 			}()
 			tr.RoundTrip(request(t, "GET", nil))
 		}()
+		tr.Observe = nil
+		resp, err := tr.RoundTrip(request(t, "POST", nil))
+		if errors.Is(err, ErrBulkheadFull) {
+			t.Errorf("%v: a permit was left behind", kind)
+		}
+		if err == nil {
+			resp.Body.Close()
+		}
 	}
 }
 

@@ -8,21 +8,21 @@ func (c *call) setDeadline() {
 	if p := c.rules.Timeout; p != nil {
 		c.total = p.Total
 	}
+	if c.until == 0 { // else ctx is detached from the caller's
+		c.until = c.callersDeadline()
+	}
 	c.deadline = c.total
-	if d := c.callersDeadline(); !d.IsZero() {
-		if left := max(1, d.Sub(c.start)); c.deadline == 0 || left < c.deadline {
-			c.deadline = left
-		}
+	if c.until > 0 && (c.deadline == 0 || c.until < c.deadline) {
+		c.deadline = c.until
 	}
 }
 
-// callersDeadline is the zero time if there is none.
-func (c *call) callersDeadline() time.Time {
-	if !c.until.IsZero() {
-		return c.until
+// callersDeadline is 0 if there is none.
+func (c *call) callersDeadline() time.Duration {
+	if d, ok := c.ctx.Deadline(); ok {
+		return max(1, d.Sub(c.start))
 	}
-	d, _ := c.ctx.Deadline()
-	return d
+	return 0
 }
 
 // left is the time to the deadline; ok is false if there is none.

@@ -1,10 +1,12 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"reflect"
 	"sync"
 )
 
@@ -20,8 +22,9 @@ const keepMost = 64 << 10
 // reads what was kept and then the rest. That needs the earlier attempt's
 // reader to be closed, which net/http may do after it has returned.
 type upload struct {
-	c   *call
-	get func() (io.ReadCloser, error) // the request's GetBody; nil: none
+	c     *call
+	get   func() (io.ReadCloser, error) // the request's GetBody; nil: none
+	plain bool                          // the base gets the body itself
 
 	mu     sync.Mutex // guards what follows
 	src    io.ReadCloser
@@ -33,6 +36,7 @@ type upload struct {
 	lost   bool   // more was read than kept
 	failed error  // of reading src
 
+	first  uploadReader
 	reader *uploadReader // of the newest attempt
 	holder *uploadReader // the newest that reads src
 }
@@ -42,8 +46,26 @@ func (c *call) openUpload() {
 	if c.req.Body == nil || c.req.Body == http.NoBody {
 		return
 	}
-	c.upload = &c.sending
-	c.upload.c, c.upload.src, c.upload.get = c, c.req.Body, c.req.GetBody
+	c.upload = &upload{c: c, src: c.req.Body, get: c.req.GetBody}
+	c.upload.plain = c.upload.get != nil && c.req.ContentLength > 0 && c.req.ContentLength <= plainMost && inMemory(c.req.Body)
+}
+
+// plainMost is the longest body in memory that is given to the base as it is.
+// It fits in one write of net/http, which sends it together with the headers
+// if it knows the type; there is no progress to see, and its Close does
+// nothing.
+const plainMost = 4 << 10
+
+var (
+	nopCloser         = reflect.TypeOf(io.NopCloser(nil))
+	nopCloserWriterTo = reflect.TypeOf(io.NopCloser(new(bytes.Reader)))
+)
+
+// inMemory says whether a body is one that http.NewRequest makes of a
+// bytes.Reader, a bytes.Buffer or a strings.Reader.
+func inMemory(body io.ReadCloser) bool {
+	t := reflect.TypeOf(body)
+	return t == nopCloser || t == nopCloserWriterTo
 }
 
 // plan says how much is to be kept in case of another attempt. Negative: there
@@ -64,13 +86,18 @@ func (u *upload) open(a *attempt) (io.ReadCloser, error) {
 	u.opens++
 	earlier := u.reader
 	u.mu.Unlock()
-	r := &a.up
+	r := &u.first
+	if again {
+		r = new(uploadReader)
+	}
 	r.u, r.a = u, a
 	switch {
-	case again && u.get != nil:
+	case u.plain && !again:
+		return u.src, nil
+	case u.get != nil && again:
 		body, err := u.get()
-		if err != nil {
-			return nil, err
+		if err != nil || u.plain {
+			return body, err
 		}
 		r.own = body
 	case again:
@@ -97,11 +124,14 @@ func (u *upload) replay() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	u.c.replays.Add(1)
+	u.c.t.tell(u.c.event(Replayed))
+	if u.plain {
+		return body, nil
+	}
 	u.mu.Lock()
 	a := u.reader.a
 	u.mu.Unlock()
-	u.c.replays.Add(1)
-	u.c.t.tell(u.c.event(Replayed))
 	return &uploadReader{u: u, a: a, own: body}, nil
 }
 
