@@ -68,7 +68,9 @@ func (a *allocator) open(p *process, key limitKey, now time.Duration) (wire.Cell
 		return no(why)
 	}
 	for _, h := range p.holders {
-		if h.limit == l {
+		if h.limit == l && h.left() {
+			a.dropHolder(h)
+		} else if h.limit == l {
 			return wire.Cell{Upstream: key.name, Kind: key.kind, Index: h.cell, Epoch: h.epoch}, true
 		}
 	}
@@ -141,6 +143,13 @@ func (h *holder) cellOf() *page.Cell {
 		return nil
 	}
 	return h.process.page.Cell(h.cell)
+}
+
+// left: the process closed the cell. What it had in use there it counts as
+// extra in its next one.
+func (h *holder) left() bool {
+	c := h.cellOf()
+	return c != nil && c.Read().Epoch != h.epoch
 }
 
 // read takes one reading of every holder, each word once, and believes
@@ -263,11 +272,10 @@ func (a *allocator) rouse(h *holder) {
 // and forgets the limit with the last.
 func (a *allocator) dropDrained(l *limit) {
 	for _, h := range append([]*holder(nil), l.holders...) {
-		c := h.cellOf()
-		if c == nil || h.process.dead {
+		if h.process.dead {
 			continue
 		}
-		if w := c.Read(); w.Epoch == h.epoch && w.InUse == 0 && w.Available == 0 || h.granted == 0 {
+		if h.granted == 0 || h.left() {
 			a.dropHolder(h)
 		}
 	}

@@ -76,9 +76,7 @@ func (a *allocator) takeIn(p *process, held []wire.Cell, now time.Duration) []wi
 		}
 		h.deposits = p.page.Cell(i).Deposits()
 		h.since = now
-		if !h.limit.removed {
-			cells = append(cells, c)
-		}
+		cells = append(cells, c)
 	}
 	for i, c := range said {
 		if a.believe(p, i, c, now) {
