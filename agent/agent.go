@@ -65,6 +65,8 @@ type Agent struct {
 	perUID     map[int]int
 	scheduled  time.Duration // when the loop looks next; 0: when kicked
 	started    time.Time
+	down       bool           // no more sessions
+	active     sync.WaitGroup // sessions, from admit to leave
 
 	control     *page.Control
 	controlFile *os.File
@@ -124,11 +126,14 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	<-ctx.Done()
 	err = context.Cause(ctx)
-	for _, l := range listeners {
-		l.server.Close()
-	}
 	a.hangUp()
+	last, stop := context.WithTimeout(context.Background(), time.Second)
+	defer stop()
+	for _, l := range listeners {
+		l.server.Shutdown(last)
+	}
 	wg.Wait()
+	a.active.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -330,10 +335,11 @@ func (a *Agent) endLocked(p *process) {
 	})
 }
 
-// hangUp closes all sessions.
+// hangUp closes all sessions, and lets no more in.
 func (a *Agent) hangUp() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.down = true
 	for s := range a.sessions {
 		s.conn.Close()
 	}

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"os"
+	"slices"
 	"time"
 
 	"github.com/resagent/resagent/agent/page"
@@ -189,14 +190,36 @@ func (a *allocator) read(l *limit, now time.Duration) []view {
 
 // look decides about one limit, and does it.
 func (a *allocator) look(l *limit, now time.Duration) {
-	switch l.kind {
-	case wire.Bulkhead:
+	switch {
+	case l.removed:
+		a.lookRemoved(l, now)
+	case l.kind == wire.Bulkhead:
 		a.lookPermits(l, now)
-	case wire.RateLimit:
+	case l.kind == wire.RateLimit:
 		a.lookRate(l, now)
-	case wire.RetryBudget:
+	case l.kind == wire.RetryBudget:
 		a.lookBudget(l, now)
 	}
+}
+
+// lookRemoved takes back what is idle of a removed limit, frees the cells that
+// nothing holds any more, and forgets the limit with the last.
+func (a *allocator) lookRemoved(l *limit, now time.Duration) {
+	delete(a.hot, l)
+	views := a.read(l, now)
+	if l.kind != wire.Bulkhead {
+		a.spent(l, views)
+	}
+	for i, h := range slices.Clone(l.holders) {
+		if c := h.cellOf(); c != nil {
+			c.SetTarget(h.epoch, 0)
+			a.seize(h, &views[i], views[i].available)
+		}
+		if !h.process.dead && (h.granted == 0 || h.left()) {
+			a.dropHolder(h)
+		}
+	}
+	a.dropEmpty(l)
 }
 
 func (a *allocator) lookPermits(l *limit, now time.Duration) {
@@ -214,10 +237,6 @@ func (a *allocator) lookPermits(l *limit, now time.Duration) {
 	}
 	granted, extra, waiting := total(views)
 	free := l.capacity - granted - extra
-	if l.removed {
-		a.dropDrained(l)
-		return
-	}
 	if now >= a.recoverUntil && free > 0 {
 		for i, n := range l.grants(free, views) {
 			if n > 0 {
@@ -268,20 +287,7 @@ func (a *allocator) rouse(h *holder) {
 	}
 }
 
-// dropDrained frees the cells of a removed limit that nothing holds any more,
-// and forgets the limit with the last.
-func (a *allocator) dropDrained(l *limit) {
-	for _, h := range append([]*holder(nil), l.holders...) {
-		if h.process.dead {
-			continue
-		}
-		if h.granted == 0 || h.left() {
-			a.dropHolder(h)
-		}
-	}
-	a.dropEmpty(l)
-}
-
+// dropEmpty forgets a removed limit that nobody holds any more.
 func (a *allocator) dropEmpty(l *limit) {
 	if l.removed && len(l.holders) == 0 {
 		delete(a.limits, limitKey{l.name, l.kind})
@@ -292,11 +298,8 @@ func (a *allocator) dropEmpty(l *limit) {
 
 func (a *allocator) dropHolder(h *holder) {
 	l := h.limit
-	for i, other := range l.holders {
-		if other == h {
-			l.holders = append(l.holders[:i:i], l.holders[i+1:]...)
-			break
-		}
+	if i := slices.Index(l.holders, h); i >= 0 {
+		l.holders = slices.Delete(l.holders, i, i+1)
 	}
 	a.ledger.freeEntry(h.slot)
 	delete(h.process.holders, h.cell)

@@ -151,7 +151,7 @@ func (a *Agent) session(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusForbidden, "no session", err.Error())
 		return
 	}
-	defer who.pidfd.Close()
+	who.pidfd.Close()
 	if err := a.admit(who.uid); err != nil {
 		problem(w, http.StatusServiceUnavailable, "no session", err.Error())
 		return
@@ -181,6 +181,9 @@ func (a *Agent) session(w http.ResponseWriter, r *http.Request) {
 func (a *Agent) admit(uid int) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.down {
+		return errors.New("the agent stops")
+	}
 	if a.perUID[uid] >= maxSessionsPerUID {
 		return errors.New("this user has 256 sessions already")
 	}
@@ -188,12 +191,14 @@ func (a *Agent) admit(uid int) error {
 		return errors.New("the agent has 4096 sessions already")
 	}
 	a.perUID[uid]++
+	a.active.Add(1)
 	return nil
 }
 
 func (a *Agent) leave(uid int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.active.Done()
 	if a.perUID[uid]--; a.perUID[uid] <= 0 {
 		delete(a.perUID, uid)
 	}

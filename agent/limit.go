@@ -114,18 +114,11 @@ func (l *limit) takeBack(now time.Duration, views []view) []order {
 	}
 	orders := make([]order, len(views))
 	need := waiting - (l.capacity - extra - granted) // what has to come back
-	if l.removed {
-		need = granted
-	}
 	tight := demand > room || granted+extra > l.capacity || l.perUser < l.capacity && waiting > 0
 	shares := fairShares(room, l.perUser, claims)
 	for i, v := range views {
 		o := &orders[i]
-		switch {
-		case l.removed:
-			o.seize = v.available
-			continue
-		case !tight:
+		if !tight {
 			o.target = l.capacity
 			continue
 		}

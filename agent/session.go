@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/resagent/resagent/agent/page"
@@ -79,6 +78,13 @@ func (a *Agent) greet(u *net.UnixConn, who peer) (*session, error) {
 	welcome := &wire.Message{Type: wire.Welcome, Version: min(m.Version, wire.Version)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.down {
+		if mapped != nil {
+			mapped.Close()
+			life.Close()
+		}
+		return nil, errors.New("the agent stops")
+	}
 	if mapped == nil {
 		if err := wire.SendFiles(u, welcome); err != nil {
 			return nil, err
@@ -204,9 +210,7 @@ func (a *Agent) handle(s *session, m *wire.Message) {
 
 // sendWake is the allocator's wake-up.
 func sendWake(p *process, cell int) {
-	line := append(make([]byte, 0, 48), `{"type":"wake","indexes":[`...)
-	line = append(strconv.AppendInt(line, int64(cell), 10), "]}\n"...)
-	p.session.conn.SendLine(line)
+	p.session.conn.SendHint(wire.Wake, cell)
 }
 
 func sendGone(p *process, c wire.Cell) {

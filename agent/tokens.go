@@ -53,13 +53,6 @@ func (a *allocator) lookRate(l *limit, now time.Duration) {
 	a.fillTo(l, now) // before the ledger says that there is more room
 	views := a.read(l, now)
 	a.spent(l, views)
-	if l.removed {
-		for i, h := range l.holders {
-			a.seize(h, &views[i], views[i].available)
-		}
-		a.dropDrained(l)
-		return
-	}
 	_, _, waiting := total(views)
 	if waiting == 0 {
 		delete(a.hot, l)
@@ -97,13 +90,6 @@ func (a *allocator) lookBudget(l *limit, now time.Duration) {
 	views := a.read(l, now)
 	a.earned(l)
 	a.spent(l, views)
-	if l.removed {
-		for i, h := range l.holders {
-			a.seize(h, &views[i], views[i].available)
-		}
-		a.dropDrained(l)
-		return
-	}
 	for i := range l.holders {
 		if views[i].waiting > 0 {
 			a.answerBudget(l, i, views, now)

@@ -51,6 +51,10 @@ type binding struct {
 	kind  bindingKind
 }
 
+// unlimited is what a caller has that nothing counts: the limit was taken away
+// while it waited.
+var unlimited = &binding{cell: closed, index: -1, kind: opening}
+
 type bindingKind uint8
 
 const (
@@ -204,7 +208,8 @@ func (g *gate) drain(now time.Time) {
 func (g *gate) serve(w *waiter, now time.Time) bool {
 	r := g.rules.Load()
 	if !r.on {
-		return true // the limit is gone; nothing is held
+		w.from = unlimited
+		return true
 	}
 	b := g.bound.Load()
 	if g.take(b, w.n) {
@@ -215,7 +220,9 @@ func (g *gate) serve(w *waiter, now time.Time) bool {
 		return false
 	}
 	ok, err := g.withoutAgent(r, w.n, now)
-	w.err = err
+	if w.err = err; ok && g.kind != wire.Bulkhead {
+		w.from = unlimited
+	}
 	return ok || err != nil
 }
 
@@ -241,6 +248,9 @@ func (g *gate) offer(b *binding) {
 
 // release gives n back to where they came from.
 func (g *gate) release(from *binding, n int) {
+	if from == unlimited {
+		return
+	}
 	if from == nil || !from.cell.Release(from.epoch, n) {
 		g.endExtra(n)
 		return
@@ -281,9 +291,13 @@ func (g *gate) rebind(b *binding, leftForGood bool) {
 	if leftForGood {
 		g.extra += old.cell.Close(old.epoch)
 	}
+	now := time.Now()
+	if g.kind == wire.RateLimit {
+		g.setBucket(g.rules.Load(), now)
+	}
 	g.asked = false
 	g.tellExtra()
-	g.drain(time.Now())
+	g.drain(now)
 	g.ask()
 	runtime.KeepAlive(old)
 }

@@ -250,7 +250,7 @@ func (s *Session) holdOn(now time.Time) time.Duration {
 // hint sends a message about one cell, if there is anybody to read it.
 func (s *Session) hint(t wire.Type, cell int) bool {
 	l := s.link.Load()
-	return l != nil && l.conn.Send(&wire.Message{Type: t, Indexes: []int{cell}}) == nil
+	return l != nil && l.conn.SendHint(t, cell) == nil
 }
 
 // open asks for the cell of a gate.

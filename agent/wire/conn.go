@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -71,6 +72,13 @@ func (c *Conn) Send(m *Message) error {
 		return fmt.Errorf("wire: %w", err)
 	}
 	return c.SendLine(append(line, '\n'))
+}
+
+// SendHint is Send for a message about one cell, without the work of JSON.
+func (c *Conn) SendHint(t Type, cell int) error {
+	line := append(make([]byte, 0, 64), `{"type":"`...)
+	line = append(append(line, t...), `","indexes":[`...)
+	return c.SendLine(append(strconv.AppendInt(line, int64(cell), 10), "]}\n"...))
 }
 
 // SendLine is Send for a message already made, with its newline.
