@@ -1,0 +1,149 @@
+package transport
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resagent/resagent/policies"
+)
+
+// TestBodyReplay: the same bytes on each attempt, from GetBody without a copy
+// or from what was kept; and one Close.
+func TestBodyReplay(t *testing.T) {
+	small, large := strings.Repeat("s", keepMost), strings.Repeat("l", keepMost+1)
+	for _, tc := range []struct {
+		name, body string
+		getBody    bool
+		want       int // attempts
+	}{
+		{"kept", small, false, 3},
+		{"too long to be kept", large, false, 1},
+		{"GetBody", large, true, 3},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr, s := through(t, policies.Policy{}, answer{status: 503}, answer{err: errReset}, answer{status: 503})
+				src := &tracked{Reader: strings.NewReader(tc.body)}
+				req := request(t, "PUT", src)
+				var made []*tracked
+				if tc.getBody {
+					req.GetBody = func() (io.ReadCloser, error) {
+						b := &tracked{Reader: strings.NewReader(tc.body)}
+						made = append(made, b)
+						return b, nil
+					}
+				}
+				resp, err := tr.RoundTrip(req)
+				if err != nil || resp.StatusCode != 503 {
+					t.Fatalf("got %v, %v", resp, err)
+				}
+				if s.count() != tc.want {
+					t.Errorf("%d attempts, want %d", s.count(), tc.want)
+				}
+				for i, c := range s.calls {
+					if c.body != tc.body {
+						t.Errorf("attempt %d had %d bytes, want %d", i+1, len(c.body), len(tc.body))
+					}
+				}
+				for i, b := range append(made, src) {
+					if b.times.Load() != 1 {
+						t.Errorf("body %d was closed %d times", i, b.times.Load())
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestReplayWaitsForClose: without GetBody the second attempt begins only when
+// the base has let go of the first one's body, as net/http may do late.
+func TestReplayWaitsForClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := func(req *http.Request) (*http.Response, error) {
+			var one [1]byte
+			io.ReadFull(req.Body, one[:])
+			time.AfterFunc(time.Second, func() { req.Body.Close() })
+			return nil, errReset
+		}
+		tr, s := through(t, policies.Policy{}, answer{do: late}, answer{status: 200})
+		resp, err := tr.RoundTrip(request(t, "PUT", &tracked{Reader: strings.NewReader("whole")}))
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		if s.calls[1].body != "whole" {
+			t.Errorf("second attempt had %q", s.calls[1].body)
+		}
+	})
+}
+
+// TestBrokenBody: the caller's own body failing is nobody else's failure.
+func TestBrokenBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := errors.New("disk error")
+		tr, s := through(t, policies.Policy{CircuitBreaker: &policies.CircuitBreaker{ConsecutiveFailures: 1}}, answer{status: 200})
+		for range 3 {
+			body := io.MultiReader(strings.NewReader("half"), &errReader{bad})
+			_, err := tr.RoundTrip(request(t, "PUT", &tracked{Reader: body}))
+			if !errors.Is(err, bad) {
+				t.Errorf("got %v, want the body's own error", err)
+			}
+		}
+		if s.count() != 3 {
+			t.Errorf("%d attempts for 3 calls, want none retried and none refused", s.count())
+		}
+	})
+}
+
+type errReader struct{ err error }
+
+func (r *errReader) Read([]byte) (int, error) { return 0, r.err }
+
+func TestSilentReplaysAreCounted(t *testing.T) {
+	replaying := func(req *http.Request) (*http.Response, error) {
+		req.Body.Close()
+		again, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		data, _ := io.ReadAll(again)
+		again.Close()
+		if string(data) != "body" {
+			return nil, errors.New("other bytes: " + string(data))
+		}
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+	}
+	tr, _ := through(t, policies.Policy{}, answer{do: replaying})
+	var info Info
+	req := request(t, "POST", bytes.NewReader([]byte("body")))
+	if _, err := tr.RoundTrip(req.WithContext(WithInfo(req.Context(), &info))); err != nil {
+		t.Fatal(err)
+	}
+	if info.Replays != 1 || info.Attempts != 1 {
+		t.Errorf("info %+v, want one replay in one attempt", info)
+	}
+}
+
+// TestSmallBodiesStayPlain: net/http knows the types of bodies in memory and
+// sends small ones together with the headers.
+func TestSmallBodiesStayPlain(t *testing.T) {
+	for size, plain := range map[int]bool{plainMost: true, plainMost + 1: false} {
+		var got io.ReadCloser
+		tr, _ := through(t, policies.Policy{}, answer{do: func(req *http.Request) (*http.Response, error) {
+			got = req.Body
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+		}})
+		req := request(t, "POST", strings.NewReader(strings.Repeat("x", size)))
+		if _, err := tr.RoundTrip(req); err != nil {
+			t.Fatal(err)
+		}
+		if (got == req.Body) != plain {
+			t.Errorf("%d bytes: the base got a %T", size, got)
+		}
+	}
+}
