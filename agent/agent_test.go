@@ -18,14 +18,14 @@ import (
 
 // host is an agent that runs in the test, and can be stopped and started.
 type host struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	set     atomic.Pointer[policies.Set]
 	running *agent.Agent
 	stop    func()
 }
 
-func newHost(t *testing.T, set *policies.Set) *host {
+func newHost(t testing.TB, set *policies.Set) *host {
 	h := &host{t: t, dir: t.TempDir()}
 	h.set.Store(set)
 	h.start()
