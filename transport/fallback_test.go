@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -221,6 +222,20 @@ func TestStatic(t *testing.T) {
 	if resp, err := tr.RoundTrip(request(t, "GET", nil)); err != nil || resp.StatusCode != 404 || read(t, resp) != "none" {
 		t.Errorf("404: %v, %v", resp, err)
 	}
+}
+
+// TestRaceEndedByTheBase: runtime.Goexit is a failure like any other.
+func TestRaceEndedByTheBase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, stale(time.Second))
+		fillCache(t, tr, s, answer{do: func(*http.Request) (*http.Response, error) {
+			runtime.Goexit()
+			return nil, nil
+		}})
+		if resp, err := tr.RoundTrip(request(t, "GET", nil)); err != nil || read(t, resp) != "good" {
+			t.Errorf("got %v, %v", resp, err)
+		}
+	})
 }
 
 // TestUnsafeInvalidates: what a POST changed is not given as stale.

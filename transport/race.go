@@ -86,6 +86,8 @@ func (w *call) alone(done chan<- finish, left <-chan struct{}) {
 	defer func() {
 		if v := recover(); v != nil {
 			f = finish{panic: v}
+		} else if !w.done { // the base ended the goroutine
+			f.err = errNeither
 		}
 		w.end()
 		if f.resp == nil {
