@@ -108,7 +108,7 @@ func (a *Answer) cacheStatus(outcome Outcome) string {
 func unchanged(h http.Header, e *entry) bool {
 	if tags := h["If-None-Match"]; len(tags) > 0 {
 		for _, line := range tags {
-			if matches(line, e.etag) {
+			if len(tags) == 1 && strings.Trim(line, " \t") == "*" || matches(line, e.etag) {
 				return true
 			}
 		}
@@ -134,9 +134,6 @@ func matches(line, tag string) bool {
 		line = strings.TrimLeft(line, ", \t")
 		if line == "" {
 			return false
-		}
-		if line[0] == '*' {
-			return true
 		}
 		opaque := weak(line)
 		if opaque == "" || opaque[0] != '"' {

@@ -160,6 +160,7 @@ func TestPreconditions(t *testing.T) {
 		{"on a second line", 200, tagged, fields{`If-None-Match: "v0"`, `If-None-Match: "v1"`}, 304},
 		{"inside another tag", 200, tagged, fields{`If-None-Match: "a, v1, b"`}, 200},
 		{"any", 200, tagged, fields{"If-None-Match: *"}, 304},
+		{"any, in a list", 200, tagged, fields{`If-None-Match: "v2", *`}, 200},
 		{"without quotes", 200, tagged, fields{"If-None-Match: v1"}, 200},
 		{"never closed", 200, tagged, fields{`If-None-Match: "v1`}, 200},
 		{"no tag stored", 200, nil, fields{`If-None-Match: ""`}, 200},

@@ -102,7 +102,7 @@ func FuzzIfNoneMatch(f *testing.F) {
 		f.Add(seed, `"a"`)
 	}
 	f.Fuzz(func(t *testing.T, line, tag string) {
-		if matches(line, tag) && !strings.Contains(line, "*") && (tag == "" || !strings.Contains(line, strings.TrimPrefix(tag, "W/"))) {
+		if matches(line, tag) && (tag == "" || !strings.Contains(line, strings.TrimPrefix(tag, "W/"))) {
 			t.Fatalf("%q matches %q, and does not contain it", line, tag)
 		}
 	})
