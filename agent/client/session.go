@@ -40,6 +40,8 @@ type Session struct {
 	running  atomic.Bool               // a goroutine looks after the connection
 	nextTry  atomic.Int64              // time.Duration since epoch
 
+	trying sync.Mutex // held by the request that dials
+
 	mu     sync.Mutex
 	limits map[string]*Limits
 	cells  [page.Cells]*gate
@@ -143,13 +145,18 @@ func (s *Session) Attach(ctx context.Context) {
 	}
 }
 
-// try looks for the agent, once in tryEvery for the whole process.
+// try looks for the agent, once in tryEvery for the whole process. Requests
+// that come while one of them is looking wait for what it finds.
 func (s *Session) try() bool {
-	now := time.Since(epoch)
-	next := s.nextTry.Load()
-	if int64(now) < next || !s.nextTry.CompareAndSwap(next, int64(now+tryEvery)) {
+	if int64(time.Since(epoch)) < s.nextTry.Load() {
 		return s.running.Load()
 	}
+	s.trying.Lock()
+	defer s.trying.Unlock()
+	if int64(time.Since(epoch)) < s.nextTry.Load() {
+		return s.running.Load()
+	}
+	defer func() { s.nextTry.Store(int64(time.Since(epoch) + tryEvery)) }()
 	conn, err := dial(s.path())
 	if err != nil {
 		return false
