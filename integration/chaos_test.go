@@ -1,0 +1,168 @@
+//go:build linux
+
+package integration
+
+import (
+	"math/rand/v2"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/resagent/resagent/agent/wire"
+)
+
+// chaosFor is how long the test goes on where SOAK does not say.
+const chaosFor = 8 * time.Second
+
+// TestBulkheadThroughKills has eight processes ask for more than the limit
+// while workers are killed and replaced, stopped and continued, the agent is
+// killed and restarted, and the limit changes. The limit holds throughout;
+// nobody is refused; in the end all is free.
+func TestBulkheadThroughKills(t *testing.T) {
+	d := chaosFor
+	if s := os.Getenv(soakEnv); s != "" {
+		var err error
+		if d, err = time.ParseDuration(s); err != nil {
+			t.Fatalf("%s: %v", soakEnv, err)
+		}
+	}
+	random := seeded(t)
+	u := newUpstream(t, rand.New(rand.NewPCG(random.Uint64(), 0)))
+	c := &chaos{t: t, random: random, u: u, h: newHost(t, bulkhead(u, 10)), limit: 10}
+	c.h.start()
+	u.allow(c.limit)
+	for range 8 {
+		c.add()
+	}
+	// Each thing happens at least once in a short run, the agent's end twice.
+	todo := []func(){c.killAgent, c.killAgent, c.killWorker, c.killWorker, c.stopWorker, c.changeLimit, c.changeLimit, c.stopIdle}
+	random.Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
+	for end := time.Now().Add(d); time.Now().Before(end) || len(todo) > 0; {
+		c.breathe()
+		if len(todo) > 0 {
+			todo[0]()
+			todo = todo[1:]
+			continue
+		}
+		switch n := random.IntN(20); {
+		case n < 9:
+			c.killWorker()
+		case n < 13:
+			c.stopWorker()
+		case n < 16:
+			c.changeLimit()
+		case n < 18:
+			c.stopIdle()
+		default:
+			c.killAgent()
+		}
+		if t.Failed() || u.count().excesses > 0 {
+			break
+		}
+	}
+	for _, w := range c.workers {
+		w.in.Close()
+	}
+	for _, w := range c.workers {
+		w.finish()
+		w.mustNotFail()
+	}
+	now := u.count()
+	t.Logf("%d calls, %d abandoned, at most %d in flight; %d workers killed, %d stopped; agent killed %d times; limit changed %d times",
+		now.calls, now.abandoned, now.most, c.killed, c.stopped, c.restarts, c.changes)
+	if now.inFlight != 0 {
+		t.Errorf("%d calls in flight with all workers gone", now.inFlight)
+	}
+	noneGranted(c.h)
+}
+
+// chaos is what the test plays with.
+type chaos struct {
+	t       *testing.T
+	random  *rand.Rand
+	u       *upstream
+	h       *host
+	limit   int
+	workers []*worker
+
+	killed, stopped, restarts, changes int
+}
+
+func (c *chaos) add() {
+	w := c.h.worker()
+	w.load(c.u, pathWork, 4+c.random.IntN(8))
+	c.workers = append(c.workers, w)
+}
+
+// breathe lets some calls through before the next blow. If none get through
+// any more, that is the failure.
+func (c *chaos) breathe() { c.u.further(c.random.IntN(200)) }
+
+func (c *chaos) killWorker() {
+	c.killed++
+	i := c.random.IntN(len(c.workers))
+	w := c.workers[i]
+	w.kill()
+	w.mustNotFail()
+	c.workers = append(c.workers[:i], c.workers[i+1:]...)
+	c.add()
+}
+
+// stopWorker stops a worker that has calls in flight, most often.
+func (c *chaos) stopWorker() {
+	c.stopped++
+	w := c.workers[c.random.IntN(len(c.workers))]
+	w.signal(syscall.SIGSTOP)
+	// The others go on; the agent may die meanwhile.
+	c.u.further(c.random.IntN(100))
+	if c.random.IntN(4) == 0 {
+		c.killAgent()
+	}
+	w.signal(syscall.SIGCONT)
+}
+
+// stopIdle stops a worker that has nothing to do, and may hold idle permits.
+func (c *chaos) stopIdle() {
+	c.stopped++
+	w := c.workers[c.random.IntN(len(c.workers))]
+	w.order(order{}) // an end to its load; what it began goes on
+	c.u.further(20)
+	w.signal(syscall.SIGSTOP)
+	c.u.further(c.random.IntN(100))
+	w.signal(syscall.SIGCONT)
+	w.load(c.u, pathWork, 4+c.random.IntN(8))
+}
+
+// killAgent kills the agent and starts another, at once or a moment later,
+// well within the grace.
+func (c *chaos) killAgent() {
+	c.restarts++
+	// A process that has not heard of the agent yet would be without limits.
+	c.h.sessions(len(c.workers))
+	c.h.kill()
+	pause := time.NewTimer(time.Duration(c.random.Int64N(int64(200 * time.Millisecond))))
+	defer pause.Stop()
+	<-pause.C
+	c.h.start()
+}
+
+// changeLimit reloads with another limit. A higher one is allowed from before
+// the reload, a lower one from when what was granted before has ended.
+func (c *chaos) changeLimit() {
+	c.changes++
+	limit := 3 + c.random.IntN(12)
+	if limit > c.limit {
+		c.u.allow(limit)
+	}
+	c.h.reload(bulkhead(c.u, limit))
+	if limit < c.limit {
+		// Calls with an earlier permit may still be on their way.
+		mark := c.u.now() + 100*time.Millisecond
+		eventually(c.t, "calls from before the reload have ended", func() bool {
+			return c.u.now() > mark && c.u.began(mark) == 0 && c.h.limit("shop", wire.Bulkhead).Granted <= limit
+		})
+		c.u.allow(limit)
+	}
+	c.limit = limit
+}

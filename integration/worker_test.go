@@ -1,0 +1,260 @@
+//go:build linux
+
+package integration
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/resagent/resagent/policies/policyfile"
+	"github.com/resagent/resagent/transport"
+)
+
+const (
+	// workerEnv makes this test binary a worker, and names it.
+	workerEnv = "RESAGENT_TEST_WORKER"
+	// ownPoliciesEnv names a policy file for as long as there is no agent.
+	ownPoliciesEnv = "RESAGENT_TEST_POLICIES"
+)
+
+// order is what a worker is told, a line of JSON on its standard input. At its
+// end the worker finishes what it began and exits.
+type order struct {
+	URL string
+	// Load: so many goroutines call again and again until the next order.
+	Load int
+	// Calls: so many calls at once, one each.
+	Calls int
+}
+
+// word is what a worker says, a line of JSON on its standard output.
+type word struct {
+	Failed string `json:",omitempty"` // a call that was not answered
+	Report *report
+}
+
+// report is a worker's account of itself.
+type report struct {
+	Calls, Answered, Failed, OK int64
+}
+
+// work is the worker process: a plain client with our transport.
+func work() {
+	pool := http.DefaultTransport.(*http.Transport)
+	pool.MaxIdleConnsPerHost = 100 // else connections come and go with the load
+	t := &transport.Transport{}
+	if file := os.Getenv(ownPoliciesEnv); file != "" {
+		set, err := policyfile.Load(file)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		t.Policies = set
+	}
+	client := &http.Client{Transport: t}
+	var mu sync.Mutex
+	out := json.NewEncoder(os.Stdout)
+	say := func(w word) {
+		mu.Lock()
+		defer mu.Unlock()
+		out.Encode(w)
+	}
+	var calls, answered, failed, good atomic.Int64
+	call := func(url string) {
+		calls.Add(1)
+		req, err := http.NewRequest("GET", url, nil)
+		if err != nil {
+			panic(err)
+		}
+		req.Header.Set(workerHeader, os.Getenv(workerEnv))
+		resp, err := client.Do(req)
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		if err != nil {
+			failed.Add(1)
+			say(word{Failed: err.Error()})
+			return
+		}
+		answered.Add(1)
+		if resp.StatusCode == http.StatusOK {
+			good.Add(1)
+		}
+	}
+	stop := func() {}
+	var running sync.WaitGroup
+	for in := json.NewDecoder(bufio.NewReader(os.Stdin)); ; {
+		var o order
+		err := in.Decode(&o)
+		stop()
+		if err != nil {
+			break
+		}
+		var ctx context.Context
+		ctx, stop = context.WithCancel(context.Background())
+		for range o.Load {
+			running.Go(func() {
+				for ctx.Err() == nil {
+					call(o.URL)
+				}
+			})
+		}
+		for range o.Calls {
+			running.Go(func() { call(o.URL) })
+		}
+	}
+	running.Wait()
+	say(word{Report: &report{Calls: calls.Load(), Answered: answered.Load(), Failed: failed.Load(), OK: good.Load()}})
+}
+
+// worker is a test's hold on a worker process.
+type worker struct {
+	t    *testing.T
+	name string
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	done chan struct{} // closed when it has said its last word
+
+	mu       sync.Mutex
+	failures []string
+	report   *report
+	over     bool
+}
+
+var workers atomic.Int64
+
+// worker starts a process on the host; env are further variables for it.
+func (h *host) worker(env ...string) *worker {
+	h.t.Helper()
+	w := &worker{t: h.t, name: fmt.Sprint(workers.Add(1)), done: make(chan struct{})}
+	self, err := os.Executable()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	w.cmd = exec.Command(self)
+	w.cmd.Env = h.env(append(env, workerEnv+"="+w.name)...)
+	w.cmd.Stderr = os.Stderr
+	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := w.cmd.StdoutPipe()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if w.in, err = w.cmd.StdinPipe(); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := w.cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	go w.listen(out)
+	h.t.Cleanup(w.kill)
+	return w
+}
+
+func (h *host) workers(n int, env ...string) []*worker {
+	h.t.Helper()
+	all := make([]*worker, n)
+	for i := range all {
+		all[i] = h.worker(env...)
+	}
+	return all
+}
+
+func (w *worker) listen(out io.Reader) {
+	defer close(w.done)
+	for in := json.NewDecoder(out); ; {
+		var said word
+		if in.Decode(&said) != nil {
+			return
+		}
+		w.mu.Lock()
+		if said.Failed != "" {
+			w.failures = append(w.failures, said.Failed)
+		}
+		if said.Report != nil {
+			w.report = said.Report
+		}
+		w.mu.Unlock()
+	}
+}
+
+func (w *worker) order(o order) {
+	w.t.Helper()
+	line, err := json.Marshal(o)
+	if err == nil {
+		_, err = w.in.Write(append(line, '\n'))
+	}
+	if err != nil {
+		w.t.Fatalf("worker %s: %v", w.name, err)
+	}
+}
+
+// load has the worker call u again and again.
+func (w *worker) load(u *upstream, path string, goroutines int) {
+	w.t.Helper()
+	w.order(order{URL: u.server.URL + path, Load: goroutines})
+}
+
+// call has the worker make n calls of u at once.
+func (w *worker) call(u *upstream, path string, n int) {
+	w.t.Helper()
+	w.order(order{URL: u.server.URL + path, Calls: n})
+}
+
+// failed is what the worker's calls failed with so far.
+func (w *worker) failed() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string(nil), w.failures...)
+}
+
+// mustNotFail reports every call that was not answered.
+func (w *worker) mustNotFail() {
+	w.t.Helper()
+	all := w.failed()
+	for _, f := range all[:min(len(all), 3)] {
+		w.t.Errorf("worker %s: one of %d failed calls: %s", w.name, len(all), f)
+	}
+}
+
+// finish lets the worker end what it began, and returns its report.
+func (w *worker) finish() report {
+	w.t.Helper()
+	w.in.Close()
+	w.wait()
+	if w.report == nil {
+		w.t.Fatalf("worker %s ended without a report", w.name)
+	}
+	return *w.report
+}
+
+func (w *worker) signal(s syscall.Signal) {
+	w.t.Helper()
+	if err := w.cmd.Process.Signal(s); err != nil {
+		w.t.Fatalf("worker %s: %v: %v", w.name, s, err)
+	}
+}
+
+// kill ends the worker at whatever instruction it is.
+func (w *worker) kill() {
+	if !w.over {
+		w.cmd.Process.Kill()
+		w.wait()
+	}
+}
+
+func (w *worker) wait() {
+	<-w.done
+	w.cmd.Wait()
+	w.over = true
+}
