@@ -116,6 +116,19 @@ func (s *Session) anyWaiting() bool {
 	return false
 }
 
+// drainWaiting looks again at what callers may have.
+func (s *Session) drainWaiting() {
+	for _, l := range s.all() {
+		for _, g := range l.gates() {
+			if g.waiting.Load() > 0 {
+				g.mu.Lock()
+				g.drain(time.Now())
+				g.mu.Unlock()
+			}
+		}
+	}
+}
+
 // handle does what one message says. Types it does not know are ignored.
 func (s *Session) handle(m *wire.Message) {
 	switch m.Type {
@@ -254,6 +267,7 @@ func (s *Session) redial() *net.UnixConn {
 		if conn, err := dial(s.path()); err == nil {
 			return conn
 		}
+		s.drainWaiting() // the floor comes with time
 		pause = min(2*pause, redialMax)
 	}
 }
