@@ -28,7 +28,7 @@ func TestBulkheadThroughKills(t *testing.T) {
 		}
 	}
 	random := seeded(t)
-	u := newUpstream(t, rand.New(rand.NewPCG(random.Uint64(), 0)))
+	u := newUpstream(t, random)
 	c := &chaos{t: t, random: random, u: u, h: newHost(t, bulkhead(u, 10)), limit: 10}
 	c.h.start()
 	u.allow(c.limit)
@@ -57,7 +57,9 @@ func TestBulkheadThroughKills(t *testing.T) {
 		default:
 			c.killAgent()
 		}
-		if t.Failed() || u.count().excesses > 0 {
+		now := u.count()
+		c.most = max(c.most, now.most)
+		if t.Failed() || now.excesses > 0 {
 			break
 		}
 	}
@@ -70,7 +72,7 @@ func TestBulkheadThroughKills(t *testing.T) {
 	}
 	now := u.count()
 	t.Logf("%d calls, %d abandoned, at most %d in flight; %d workers killed, %d stopped; agent killed %d times; limit changed %d times",
-		now.calls, now.abandoned, now.most, c.killed, c.stopped, c.restarts, c.changes)
+		now.calls, now.abandoned, c.most, c.killed, c.stopped, c.restarts, c.changes)
 	if now.inFlight != 0 {
 		t.Errorf("%d calls in flight with all workers gone", now.inFlight)
 	}
@@ -87,6 +89,7 @@ type chaos struct {
 	workers []*worker
 
 	killed, stopped, restarts, changes int
+	most                               int
 }
 
 func (c *chaos) add() {

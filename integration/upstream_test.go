@@ -54,6 +54,7 @@ type visit struct {
 }
 
 func newUpstream(t *testing.T, random *rand.Rand) *upstream {
+	random = rand.New(rand.NewPCG(random.Uint64(), 0))
 	u := &upstream{t: t, random: random, opened: time.Now(), visits: make(map[*visit]bool),
 		byWorker: make(map[string]int), gate: make(chan struct{})}
 	u.server = httptest.NewServer(u)
@@ -142,11 +143,11 @@ func (u *upstream) describe(now time.Duration) string {
 	return fmt.Sprintf("%d in flight at %v, limit %d: %s", len(parts), now, u.limit, strings.Join(parts, ", "))
 }
 
-// allow sets the limit from now on.
+// allow sets the limit from now on, and forgets what was most before.
 func (u *upstream) allow(limit int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.limit = limit
+	u.limit, u.most = limit, len(u.visits)
 }
 
 // release lets the calls at pathHold go, those in flight and those to come.
@@ -201,6 +202,13 @@ func (u *upstream) of(w *worker) int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.byWorker[w.name]
+}
+
+// times is when calls came, in order.
+func (u *upstream) times() []time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.arrivals)
 }
 
 // inFlight waits until exactly n calls are in flight.

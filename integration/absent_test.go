@@ -1,0 +1,116 @@
+//go:build linux
+
+package integration
+
+import (
+	"testing"
+	"time"
+
+	"github.com/resagent/resagent/agent/wire"
+)
+
+// grace is how long callers wait for a lost agent before the floor.
+const grace = 2 * time.Second
+
+// Workers that started without an agent find it by themselves, and what they
+// have in flight by then counts.
+func TestAgentStartsLater(t *testing.T) {
+	t.Parallel()
+	const limit, processes = 4, 3
+	random := seeded(t)
+	u, free := newUpstream(t, random), newUpstream(t, random)
+	h := newHost(t, bulkhead(u, limit))
+	all := h.workers(processes, ownPoliciesEnv+"="+h.path("p.yaml"))
+	for _, w := range all {
+		w.call(u, pathHold, 2*limit)
+	}
+	u.inFlight(processes * limit) // each process for itself
+	h.start()
+	for _, w := range all {
+		w.load(free, pathWork, 1) // a process looks for the agent when it calls
+	}
+	began := time.Now()
+	h.sessions(processes)
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("it took %v until all had found the agent, want at most 3 s", took)
+	}
+	eventually(t, "the agent counts what was in flight before it came", func() bool {
+		l := h.limit("shop", wire.Bulkhead)
+		return l.InUse+l.Extra >= limit && l.Waiting > 0
+	})
+	if got := u.count().calls; got != processes*limit {
+		t.Errorf("%d calls were let through, %d of them while more were in flight than the limit", got, got-processes*limit)
+	}
+	for _, w := range all {
+		w.order(order{})
+	}
+	u.release()
+	u.inFlight(0)
+	u.allow(limit)
+	for _, w := range all {
+		w.load(u, pathWork, limit)
+	}
+	u.further(500)
+	for _, w := range all {
+		w.finish()
+		w.mustNotFail()
+	}
+	if most := u.count().most; most != limit {
+		t.Errorf("at most %d in flight with the agent there, want exactly %d", most, limit)
+	}
+	allFree(h)
+	noneGranted(h)
+}
+
+// While the agent is away for longer than the grace, what was granted goes on
+// and every other process has one call at a time; when it comes back those
+// count, until they end.
+func TestAgentAwayForLong(t *testing.T) {
+	t.Parallel()
+	const limit = 4
+	u := newUpstream(t, seeded(t))
+	h := newHost(t, bulkhead(u, limit))
+	h.start()
+	u.allow(limit)
+	holds, a, b := h.worker(), h.worker(), h.worker()
+	all := []*worker{holds, a, b}
+	for _, w := range all {
+		w.call(u, pathNow, 1)
+	}
+	h.sessions(len(all))
+	holds.call(u, pathHold, limit)
+	u.inFlight(limit)
+
+	h.kill()
+	lost := time.Now()
+	u.allow(limit + 2)
+	a.call(u, pathHold, 3)
+	b.call(u, pathHold, 3)
+	u.inFlight(limit + 2)
+	if took := time.Since(lost); took < grace {
+		t.Errorf("the floor was used %v after the agent's end, want not before %v", took, grace)
+	}
+	throughout(t, 300*time.Millisecond, "one call for each process without a permit", func() bool { return u.count().inFlight == limit+2 })
+
+	h.start()
+	h.sessions(len(all))
+	eventually(t, "the agent counts the floor", func() bool {
+		l := h.limit("shop", wire.Bulkhead)
+		return l.InUse+l.Extra == limit+2 && l.Waiting == limit // 2 in each process
+	})
+	throughout(t, 100*time.Millisecond, "nothing new above the limit", func() bool { return u.count().inFlight == limit+2 })
+	u.release()
+	u.further(4)
+	u.inFlight(0)
+	u.allow(limit)
+	for _, w := range all {
+		w.load(u, pathWork, limit)
+	}
+	u.further(300)
+	for _, w := range all {
+		w.finish()
+		w.mustNotFail()
+	}
+	allFree(h)
+	noneGranted(h)
+}
