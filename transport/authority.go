@@ -9,7 +9,6 @@ import (
 	"unique"
 
 	"github.com/resagent/resagent/agent/client"
-	"github.com/resagent/resagent/fallbackcache"
 	"github.com/resagent/resagent/policies"
 )
 
@@ -20,10 +19,6 @@ const maxAuthorities = 4096
 // limits.
 type shared struct {
 	unnamed *policies.Policy
-	// cache serves policies with a stale section in transports without a
-	// Cache of their own.
-	cache fallbackcache.Cache
-
 	mu          sync.RWMutex
 	authorities map[place]*authority
 }

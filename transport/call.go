@@ -23,7 +23,6 @@ type call struct {
 	up        *upstream
 	authority *authority // nil: no circuit
 	rules     *policies.Policy
-	shared    *shared
 
 	header   http.Header   // what is sent: the caller's, or a copy with a key
 	total    time.Duration // 0: none
@@ -56,7 +55,7 @@ func (c *call) policy() {
 	tab := c.t.tableFor(s)
 	c.info, _ = c.ctx.Value(infoKey{}).(*Info)
 	c.up, c.authority = c.t.find(s, tab, c.req, c.start)
-	c.rules, c.shared, c.header = c.up.policy, tab.shared, c.req.Header
+	c.rules, c.header = c.up.policy, c.req.Header
 	c.openUpload()
 }
 

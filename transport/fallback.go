@@ -25,7 +25,7 @@ func (c *call) withFallback() (*http.Response, error) {
 	}
 	var answer *fallbackcache.Answer
 	if p.Stale != nil && (c.req.Method == http.MethodGet || c.req.Method == "" || c.req.Method == http.MethodHead) {
-		if a, ok := c.cache().Find(c.req, p.Stale.MaxStale, c.start); ok {
+		if a, ok := c.t.cache().Find(c.req, p.Stale.MaxStale, c.start); ok {
 			answer = a
 			c.tries = 1 // the first failure is answered, not repeated
 		}
@@ -44,7 +44,7 @@ func (c *call) withFallback() (*http.Response, error) {
 		}
 	}
 	if answer != nil { // its age is that of now
-		if a, ok := c.cache().Find(c.req, p.Stale.MaxStale, time.Now()); ok {
+		if a, ok := c.t.cache().Find(c.req, p.Stale.MaxStale, time.Now()); ok {
 			answer = a
 		} else if !late {
 			answer = nil
@@ -66,12 +66,13 @@ func failed(resp *http.Response, err error) bool {
 	return err != nil || failedStatus(resp.StatusCode)
 }
 
-// cache is the transport's, else the session's.
-func (c *call) cache() *fallbackcache.Cache {
-	if c.t.Cache != nil {
-		return c.t.Cache
+// cache is the one given, else the transport's own. It is never the session's:
+// transports of one session may have bases that call as different users.
+func (t *Transport) cache() *fallbackcache.Cache {
+	if t.Cache != nil {
+		return t.Cache
 	}
-	return &c.shared.cache
+	return &t.own
 }
 
 // store keeps a good answer while the caller reads it, and forgets what an
@@ -82,10 +83,10 @@ func (c *call) store(resp *http.Response) *http.Response {
 		return resp
 	}
 	if !safe(c.req.Method) {
-		c.cache().Invalidate(c.req, resp)
+		c.t.cache().Invalidate(c.req, resp)
 		return resp
 	}
-	return c.cache().Keep(c.req, resp, time.Now())
+	return c.t.cache().Keep(c.req, resp, time.Now())
 }
 
 // drop discards the upstream's failed answer in favour of another, and tells

@@ -21,7 +21,7 @@ func (c *call) race(after time.Duration) (resp *http.Response, err error, late b
 	untie := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
 	w := &call{
 		t: c.t, req: c.req.Clone(ctx), ctx: ctx, start: c.start, until: c.callersDeadline(),
-		up: c.up, authority: c.authority, rules: c.rules, shared: c.shared, tries: c.tries,
+		up: c.up, authority: c.authority, rules: c.rules, tries: c.tries,
 	}
 	w.header = w.req.Header
 	if c.info != nil {

@@ -29,8 +29,10 @@ type Transport struct {
 	Agent *client.Session
 
 	// Cache keeps good answers for policies with a fallback.stale section; no
-	// other policy uses it. Nil: one in memory, shared by the transports of a
-	// session.
+	// other policy uses it. Nil: one in memory, this transport's own. Give the
+	// same one to several transports only if their bases call as the same
+	// user: what a Base adds below this transport (a client certificate, a
+	// token) is not part of what an answer is found by.
 	Cache *fallbackcache.Cache
 
 	// Observe is called for each Event, in the course of the call it belongs
@@ -42,6 +44,7 @@ type Transport struct {
 	// applied, at most one line of a kind per second. Nil: silent.
 	Logger *slog.Logger
 
+	own   fallbackcache.Cache // where Cache is nil
 	table atomic.Pointer[table]
 	gates [kinds]gate
 
