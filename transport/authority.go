@@ -18,7 +18,7 @@ const maxAuthorities = 4096
 // shared is what all transports of one session have in common beside its
 // limits.
 type shared struct {
-	unnamed *policies.Policy
+	unnamed     *policies.Policy
 	mu          sync.RWMutex
 	authorities map[place]*authority
 }

@@ -21,7 +21,8 @@ import (
 func (c *call) withFallback() (*http.Response, error) {
 	p := c.rules.Fallback
 	if p == nil {
-		return c.send()
+		resp, err := c.send()
+		return c.store(resp), err
 	}
 	var answer *fallbackcache.Answer
 	if p.Stale != nil && (c.req.Method == http.MethodGet || c.req.Method == "" || c.req.Method == http.MethodHead) {
@@ -75,16 +76,25 @@ func (t *Transport) cache() *fallbackcache.Cache {
 	return &t.own
 }
 
-// store keeps a good answer while the caller reads it, and forgets what an
-// unsafe request has changed. The base's own request is still on the response
-// here: the cache looks at it for credentials that the base added.
+// store keeps a good answer while the caller reads it, if its policy says so,
+// and forgets what an unsafe request has changed, whatever that one's policy
+// says. The base's own request is still on the response here: the cache looks
+// at it for credentials that the base added.
 func (c *call) store(resp *http.Response) *http.Response {
-	if resp == nil || c.rules.Fallback.Stale == nil {
-		return resp
+	if resp == nil {
+		return nil
 	}
 	if !safe(c.req.Method) {
-		c.t.cache().Invalidate(c.req, resp)
+		if c.t.Cache != nil || c.t.keeps.Load() {
+			c.t.cache().Invalidate(c.req, resp)
+		}
 		return resp
+	}
+	if p := c.rules.Fallback; p == nil || p.Stale == nil {
+		return resp
+	}
+	if !c.t.keeps.Load() {
+		c.t.keeps.Store(true)
 	}
 	return c.t.cache().Keep(c.req, resp, time.Now())
 }

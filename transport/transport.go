@@ -45,6 +45,7 @@ type Transport struct {
 	Logger *slog.Logger
 
 	own   fallbackcache.Cache // where Cache is nil
+	keeps atomic.Bool         // something may be in it
 	table atomic.Pointer[table]
 	gates [kinds]gate
 
