@@ -71,6 +71,12 @@ func jain(parts []int64) float64 {
 // it, in equal parts, and never more.
 func TestBulkhead(t *testing.T) {
 	const limit, processes, measured = 10, 8, 2500
+	// What a permit is held for and the upstream does not see is the way there
+	// and back, which the race detector makes longer.
+	leastUse, leastFair := 0.9, 0.95
+	if raceDetector {
+		leastUse = 0.75
+	}
 	random := seeded(t)
 	use, fair := 0.0, 0.0
 	// The limit holds in every try; how much of it is used depends on what
@@ -102,15 +108,15 @@ func TestBulkhead(t *testing.T) {
 		if end.most != limit {
 			t.Errorf("at most %d in flight, want exactly the limit of %d", end.most, limit)
 		}
-		if use >= 0.9 && fair >= 0.95 || t.Failed() {
+		if use >= leastUse && fair >= leastFair || t.Failed() {
 			break
 		}
 	}
-	if use < 0.9 {
-		t.Errorf("%.3f of the limit was used while demand exceeded it, want at least 0.9", use)
+	if use < leastUse {
+		t.Errorf("%.3f of the limit was used while demand exceeded it, want at least %v", use, leastUse)
 	}
-	if fair < 0.95 {
-		t.Errorf("Jain's index is %.4f, want at least 0.95", fair)
+	if fair < leastFair {
+		t.Errorf("Jain's index is %.4f, want at least %v", fair, leastFair)
 	}
 }
 

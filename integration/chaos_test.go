@@ -103,39 +103,50 @@ func (c *chaos) add() {
 func (c *chaos) breathe() { c.u.further(c.random.IntN(200)) }
 
 func (c *chaos) killWorker() {
+	c.endWorker()
+	c.add()
+}
+
+func (c *chaos) endWorker() {
 	c.killed++
 	i := c.random.IntN(len(c.workers))
 	w := c.workers[i]
 	w.kill()
 	w.mustNotFail()
 	c.workers = append(c.workers[:i], c.workers[i+1:]...)
-	c.add()
 }
 
 // stopWorker stops a worker that has calls in flight, most often.
-func (c *chaos) stopWorker() {
+func (c *chaos) stopWorker() { c.stop(func() *worker { return c.any() }, func(*worker) {}) }
+
+// stopIdle stops a worker that has nothing to do, and may hold idle permits.
+func (c *chaos) stopIdle() {
+	c.stop(func() *worker {
+		w := c.any()
+		w.order(order{}) // an end to its load; what it began goes on
+		c.u.further(20)
+		return w
+	}, func(w *worker) { w.load(c.u, pathWork, 4+c.random.IntN(8)) })
+}
+
+// stop stops a worker for as long as others make some calls. The agent may die
+// meanwhile, and the worker too.
+func (c *chaos) stop(choose func() *worker, afterwards func(*worker)) {
 	c.stopped++
-	w := c.workers[c.random.IntN(len(c.workers))]
+	c.h.sessions(len(c.workers))
+	w := choose()
 	w.signal(syscall.SIGSTOP)
-	// The others go on; the agent may die meanwhile.
 	c.u.further(c.random.IntN(100))
 	if c.random.IntN(4) == 0 {
 		c.killAgent()
 	}
-	w.signal(syscall.SIGCONT)
+	if !w.over {
+		w.signal(syscall.SIGCONT)
+		afterwards(w)
+	}
 }
 
-// stopIdle stops a worker that has nothing to do, and may hold idle permits.
-func (c *chaos) stopIdle() {
-	c.stopped++
-	w := c.workers[c.random.IntN(len(c.workers))]
-	w.order(order{}) // an end to its load; what it began goes on
-	c.u.further(20)
-	w.signal(syscall.SIGSTOP)
-	c.u.further(c.random.IntN(100))
-	w.signal(syscall.SIGCONT)
-	w.load(c.u, pathWork, 4+c.random.IntN(8))
-}
+func (c *chaos) any() *worker { return c.workers[c.random.IntN(len(c.workers))] }
 
 // killAgent kills the agent and starts another, at once or a moment later,
 // well within the grace.
@@ -147,7 +158,14 @@ func (c *chaos) killAgent() {
 	pause := time.NewTimer(time.Duration(c.random.Int64N(int64(200 * time.Millisecond))))
 	defer pause.Stop()
 	<-pause.C
+	if c.random.IntN(3) > 0 {
+		c.h.start()
+		return
+	}
+	// Nobody is there to see this worker's end.
+	c.endWorker()
 	c.h.start()
+	c.add()
 }
 
 // changeLimit reloads with another limit. A higher one is allowed from before
