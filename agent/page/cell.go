@@ -14,7 +14,7 @@ const Closed = 0
 const tries = 64
 
 // Cell counts what one process has of one limit. Both sides use it at the
-// same time; every method is one atomic step. The zero Cell is closed.
+// same time; every method is one atomic step. Counts below zero are refused. The zero Cell is closed.
 type Cell struct {
 	word     atomic.Uint64
 	target   atomic.Uint64
@@ -68,7 +68,7 @@ func (c *Cell) Acquire(epoch uint16, n int) bool {
 	for {
 		old := c.word.Load()
 		w := unpack(old)
-		if w.Epoch != epoch || epoch == Closed || w.Available < n || w.InUse+n > c.Target(epoch) {
+		if w.Epoch != epoch || epoch == Closed || n < 0 || w.Available < n || w.InUse+n > c.Target(epoch) {
 			return false
 		}
 		if c.word.CompareAndSwap(old, old-uint64(n)<<24+uint64(n)) {
@@ -83,7 +83,7 @@ func (c *Cell) Release(epoch uint16, n int) bool {
 	for {
 		old := c.word.Load()
 		w := unpack(old)
-		if w.Epoch != epoch || epoch == Closed || w.InUse < n || w.Available+n > Max {
+		if w.Epoch != epoch || epoch == Closed || n < 0 || w.InUse < n || w.Available+n > Max {
 			return false
 		}
 		if c.word.CompareAndSwap(old, old+uint64(n)<<24-uint64(n)) {
@@ -95,13 +95,13 @@ func (c *Cell) Release(epoch uint16, n int) bool {
 // Take uses up n that were available: a rate token is spent, not borrowed.
 // The process's side.
 func (c *Cell) Take(epoch uint16, n int) bool {
-	return c.change(epoch, 0, func(w Word) (Word, bool) { w.Available -= n; return w, true })
+	return c.change(epoch, 0, func(w Word) (Word, bool) { w.Available -= n; return w, n >= 0 })
 }
 
 // Consume uses up n that were in use: a retry's reservation that failed. The
 // process's side.
 func (c *Cell) Consume(epoch uint16, n int) bool {
-	return c.change(epoch, 0, func(w Word) (Word, bool) { w.InUse -= n; return w, true })
+	return c.change(epoch, 0, func(w Word) (Word, bool) { w.InUse -= n; return w, n >= 0 })
 }
 
 // Close ends the process's use of the cell and returns what was in use. What
@@ -122,7 +122,7 @@ func (c *Cell) Close(epoch uint16) (inUse int) {
 // Grant makes n more available. False: the cell is of another epoch, or would
 // overflow; nothing was written. The agent's side.
 func (c *Cell) Grant(epoch uint16, n int) bool {
-	return c.change(epoch, tries, func(w Word) (Word, bool) { w.Available += n; return w, true })
+	return c.change(epoch, tries, func(w Word) (Word, bool) { w.Available += n; return w, n >= 0 })
 }
 
 // Seize takes up to n of what is available, and returns how much it took. The
@@ -145,7 +145,7 @@ func (c *Cell) Seize(epoch uint16, n int) int {
 func (c *Cell) Earn(epoch uint16, n, capacity int) bool {
 	return c.change(epoch, 0, func(w Word) (Word, bool) {
 		w.Available += n
-		return w, w.Available+w.InUse <= capacity
+		return w, n >= 0 && w.Available+w.InUse <= capacity
 	})
 }
 
