@@ -1,7 +1,10 @@
 package transport
 
 import (
+	"context"
 	"errors"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,5 +55,73 @@ func TestUnsafeInvalidatesWhereverItGoes(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestOnlyIfCached: RFC 9111, section 5.2.1.7. No network, and no waiting.
+func TestOnlyIfCached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, stale(time.Second))
+		fillCache(t, tr, s, answer{status: 200, body: "new"})
+		ask := func(method, path string) (*http.Response, Info) {
+			t.Helper()
+			var info Info
+			body := &tracked{Reader: strings.NewReader("")}
+			req, err := http.NewRequestWithContext(WithInfo(context.Background(), &info), method, host+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Cache-Control", "only-if-cached, max-stale")
+			if method == "GET" && path == "/body" {
+				req.Body = body
+			}
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if req.Body != nil && body.times.Load() != 1 {
+				t.Errorf("the request's body was closed %d times", body.times.Load())
+			}
+			if resp.Request != req {
+				t.Error("the response's Request is not the caller's")
+			}
+			return resp, info
+		}
+		for _, tc := range []struct {
+			method, path string
+			status       int
+			body         string
+			attempts     int
+			served       Source
+			mark         string
+		}{
+			{"GET", "/x", 200, "good", 0, FromStale, "resagent; hit; ttl=-60"},
+			{"HEAD", "/x", 200, "", 0, FromStale, "resagent; hit; ttl=-60"},
+			{"GET", "/other", 504, "", 0, FromHost, "resagent; detail=only-if-cached"},
+			{"GET", "/body", 504, "", 0, FromHost, "resagent; detail=only-if-cached"},
+			{"OPTIONS", "/x", 200, "new", 1, FromUpstream, ""},
+			{"POST", "/x", 200, "new", 1, FromUpstream, ""},
+		} {
+			before := s.count()
+			resp, info := ask(tc.method, tc.path)
+			if got := read(t, resp); resp.StatusCode != tc.status || got != tc.body || resp.Header.Get("Cache-Status") != tc.mark {
+				t.Errorf("%s %s: got %d %q %q, want %d %q %q", tc.method, tc.path,
+					resp.StatusCode, got, resp.Header.Get("Cache-Status"), tc.status, tc.body, tc.mark)
+			}
+			if sent := s.count() - before; sent != tc.attempts || info.Attempts != tc.attempts || info.Served != tc.served {
+				t.Errorf("%s %s: %d sent, info %+v; want %d, served %q", tc.method, tc.path, sent, info, tc.attempts, tc.served)
+			}
+		}
+	})
+}
+
+// TestOnlyIfCachedWithoutStale: where nothing is ever stored the field is the
+// upstream's business, as with the bare base.
+func TestOnlyIfCachedWithoutStale(t *testing.T) {
+	tr, s := through(t, policies.Policy{Fallback: &policies.Fallback{Static: &policies.Static{Body: "x"}}}, answer{status: 200, body: "new"})
+	req := request(t, "GET", nil)
+	req.Header.Set("Cache-Control", "only-if-cached")
+	if resp, err := tr.RoundTrip(req); err != nil || read(t, resp) != "new" || s.count() != 1 {
+		t.Errorf("got %v, %v", resp, err)
 	}
 }

@@ -16,7 +16,9 @@ import (
 // timeouts included, and by 500, 502, 503 and 504. A caller that ended its own
 // call gets its own error.
 //
-// Stale answers are for GET and HEAD; a fixed one is for the safe methods
+// A GET or HEAD with Cache-Control: only-if-cached is answered from the cache
+// or with 504, where the policy has one. Stale answers are for GET and HEAD; a
+// fixed one is for the safe methods
 // only, because it would tell other callers that something was done.
 func (c *call) withFallback() (*http.Response, error) {
 	p := c.rules.Fallback
@@ -25,9 +27,12 @@ func (c *call) withFallback() (*http.Response, error) {
 		return c.store(resp), err
 	}
 	var answer *fallbackcache.Answer
-	if p.Stale != nil && (c.req.Method == http.MethodGet || c.req.Method == "" || c.req.Method == http.MethodHead) {
-		if a, ok := c.t.cache().Find(c.req, p.Stale.MaxStale, c.start); ok {
-			answer = a
+	if p.Stale != nil && reads(c.req.Method) {
+		answer, _ = c.t.cache().Find(c.req, p.Stale.MaxStale, c.start)
+		if fallbackcache.OnlyIfCached(c.req) {
+			return c.fromCache(answer), nil
+		}
+		if answer != nil {
 			c.tries = 1 // the first failure is answered, not repeated
 		}
 	}
@@ -57,9 +62,25 @@ func (c *call) withFallback() (*http.Response, error) {
 		return answer.Response(c.req, fallbackcache.Outcome{Attempted: c.attempts.Load() > 0, Status: status}), nil
 	case p.Static != nil && safe(c.req.Method):
 		status := c.drop(resp, FromStatic, err)
-		return static(p.Static, c.req, c.attempts.Load() > 0, status), nil
+		return static(p.Static, c.req, staticMark(c.attempts.Load() > 0, status)), nil
 	}
 	return c.store(resp), err
+}
+
+// fromCache answers a request that is not to touch the network (RFC 9111,
+// section 5.2.1.7). Answer is nil where there is none.
+func (c *call) fromCache(answer *fallbackcache.Answer) *http.Response {
+	if answer != nil {
+		c.served = FromStale
+		return answer.Response(c.req, fallbackcache.Outcome{})
+	}
+	c.served = FromHost
+	return static(&policies.Static{Status: http.StatusGatewayTimeout}, c.req, "resagent; detail=only-if-cached")
+}
+
+// reads says whether a method's answers can come from a cache.
+func reads(method string) bool {
+	return method == http.MethodGet || method == "" || method == http.MethodHead
 }
 
 // failed says whether a call came to nothing.
@@ -113,21 +134,25 @@ func (c *call) drop(resp *http.Response, s Source, err error) (status int) {
 	return status
 }
 
-// static makes a policy's fixed answer.
-func static(p *policies.Static, req *http.Request, attempted bool, status int) *http.Response {
+// staticMark says what came before a fixed answer (RFC 9211).
+func staticMark(attempted bool, status int) string {
+	switch {
+	case status != 0:
+		return fmt.Sprintf("resagent; fwd=miss; fwd-status=%d; detail=static", status)
+	case attempted:
+		return "resagent; fwd=miss; detail=static"
+	}
+	return "resagent; detail=static"
+}
+
+// static makes a fixed answer, with its Cache-Status.
+func static(p *policies.Static, req *http.Request, mark string) *http.Response {
 	h := http.Header{}
 	for k, v := range p.Headers {
 		h.Set(k, v)
 	}
 	if p.ContentType != "" {
 		h.Set("Content-Type", p.ContentType)
-	}
-	mark := "resagent; detail=static" // RFC 9211
-	switch {
-	case status != 0:
-		mark = fmt.Sprintf("resagent; fwd=miss; fwd-status=%d; detail=static", status)
-	case attempted:
-		mark = "resagent; fwd=miss; detail=static"
 	}
 	h.Set("Cache-Status", mark)
 	code := p.Status
