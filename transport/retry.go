@@ -71,6 +71,9 @@ func (c *call) consider(r *result) plan {
 	}
 	next := decide(p, c.facts(r))
 	c.maybe = c.maybe || !r.neverSent
+	if b := c.breaker(); next.again && b != nil && b.left() > next.wait {
+		next = plan{why: "the circuit is open"} // and would be when the wait is over
+	}
 	if next.again {
 		next = c.reserve(r, next)
 	}

@@ -152,27 +152,80 @@ func TestLaterErrorWins(t *testing.T) {
 	})
 }
 
-// TestKeptAnswer: when the circuit refuses the next attempt, the caller gets
-// the response of the one before if it was small, else the refusal with its
-// status.
+// TestCircuitStopsRetries: the failure that opens the circuit, or meets an open
+// one, is given at once and whole; its retry would only wait to be refused.
+func TestCircuitStopsRetries(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		first   answer
+		openFor time.Duration
+		sent    int
+	}{
+		{name: "small", first: answer{status: 503, body: "sorry"}, sent: 1},
+		{name: "large", first: answer{status: 503, body: strings.Repeat("x", 2*drainMost)}, sent: 1},
+		{name: "error", first: answer{err: errReset}, sent: 1},
+		{name: "Retry-After beyond the opening", sent: 2, openFor: time.Second,
+			first: answer{status: 503, header: http.Header{"Retry-After": {"5"}}, body: "sorry"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				breaker := &policies.CircuitBreaker{ConsecutiveFailures: 1, OpenFor: tc.openFor}
+				tr, s := through(t, policies.Policy{CircuitBreaker: breaker}, tc.first, answer{status: 200})
+				var info Info
+				req := request(t, "GET", nil)
+				began := time.Now()
+				resp, err := tr.RoundTrip(req.WithContext(WithInfo(req.Context(), &info)))
+				if s.count() != tc.sent {
+					t.Fatalf("%d attempts, want %d", s.count(), tc.sent)
+				}
+				if tc.sent > 1 {
+					if err != nil || resp.StatusCode != 200 {
+						t.Errorf("got %v, %v; want the probe's answer", resp, err)
+					}
+					return
+				}
+				if d := time.Since(began); d != 0 {
+					t.Errorf("it took %v", d)
+				}
+				if !errors.Is(err, tc.first.err) || err == nil && read(t, resp) != tc.first.body {
+					t.Errorf("got %v, %v", resp, err)
+				}
+				if info.Stopped != "the circuit is open" || info.Breaker != "open" {
+					t.Errorf("info %+v", info)
+				}
+			})
+		})
+	}
+}
+
+// TestKeptAnswer: when a circuit that another call opened meanwhile refuses the
+// next attempt, the caller gets the response of the one before if it was small,
+// else the refusal with its status.
 func TestKeptAnswer(t *testing.T) {
-	breaker := &policies.CircuitBreaker{ConsecutiveFailures: 1}
+	refused := func(t *testing.T, first answer) (*http.Response, error) {
+		p := policies.Policy{CircuitBreaker: &policies.CircuitBreaker{ConsecutiveFailures: 2}}
+		tr, s := through(t, p, first, answer{err: errOther})
+		time.AfterFunc(10*time.Millisecond, func() { tr.RoundTrip(request(t, "POST", nil)) })
+		resp, err := tr.RoundTrip(request(t, "GET", nil))
+		if s.count() != 2 {
+			t.Fatalf("%d attempts, want this call's first and the other's", s.count())
+		}
+		return resp, err
+	}
 	t.Run("small", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			tr, s := through(t, policies.Policy{CircuitBreaker: breaker}, answer{status: 503, body: "sorry"})
-			resp, err := tr.RoundTrip(request(t, "GET", nil))
+			resp, err := refused(t, answer{status: 503, body: "sorry"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := read(t, resp); resp.StatusCode != 503 || got != "sorry" || s.count() != 1 {
-				t.Errorf("got %d %q after %d attempts", resp.StatusCode, got, s.count())
+			if got := read(t, resp); resp.StatusCode != 503 || got != "sorry" {
+				t.Errorf("got %d %q", resp.StatusCode, got)
 			}
 		})
 	})
 	t.Run("large", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			tr, _ := through(t, policies.Policy{CircuitBreaker: breaker}, answer{status: 503, body: strings.Repeat("x", giveMost+1)})
-			resp, err := tr.RoundTrip(request(t, "GET", nil))
+			resp, err := refused(t, answer{status: 503, body: strings.Repeat("x", giveMost+1)})
 			var no *RejectedError
 			if resp != nil || !errors.As(err, &no) || !errors.Is(err, ErrCircuitOpen) {
 				t.Fatalf("got %v, %v", resp, err)
@@ -184,8 +237,7 @@ func TestKeptAnswer(t *testing.T) {
 	})
 	t.Run("error before", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			tr, _ := through(t, policies.Policy{CircuitBreaker: breaker}, answer{err: errReset})
-			_, err := tr.RoundTrip(request(t, "GET", nil))
+			_, err := refused(t, answer{err: errReset})
 			if !errors.Is(err, ErrCircuitOpen) || !errors.Is(err, errReset) {
 				t.Errorf("got %v, want both the refusal and what came before", err)
 			}

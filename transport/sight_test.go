@@ -32,7 +32,7 @@ func TestEvents(t *testing.T) {
 		tr.RoundTrip(request(t, "GET", nil))
 		want := []string{
 			"attempt 1 0", "retrying 1 0",
-			"attempt 2 503", "circuit opened 2 0", "retrying 2 503", "refused 2 0",
+			"attempt 2 503", "circuit opened 2 0", "not retried 2 503",
 			"attempt 1 200", "circuit closed 1 0",
 		}
 		if !slices.Equal(got, want) {

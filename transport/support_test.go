@@ -185,4 +185,7 @@ func read(t *testing.T, resp *http.Response) string {
 	return string(data)
 }
 
-var errReset = errors.New("connection reset by peer")
+var (
+	errReset = errors.New("connection reset by peer")
+	errOther = errors.New("another call's failure")
+)
