@@ -32,6 +32,7 @@ var commands = []command{
 	{"status", "", "Show sessions and host-wide limits", status},
 	{"explain", "METHOD URL", "Show which policy a call gets, and where it is written", explain},
 	{"reload", "", "Make the agent read its policies again", reload},
+	{"demo", "", "See it work on real processes: at most 60 s, no root", demo},
 	{"version", "", "Show the version", showVersion},
 }
 
