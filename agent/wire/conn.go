@@ -126,7 +126,9 @@ func (c *Conn) flush() {
 		c.mu.Unlock()
 		if _, err := c.unix.Write(out); err != nil {
 			c.mu.Lock()
-			c.broken = err
+			if c.broken == nil { // else it was closed for being behind
+				c.broken = err
+			}
 			c.mu.Unlock()
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -70,14 +71,14 @@ func ReceiveFiles(u *net.UnixConn, maxLine, maxFiles int) (m *Message, files []*
 				f.Close()
 			}
 		}
+		if errors.Is(rerr, io.EOF) {
+			return nil, files, nil, fmt.Errorf("wire: connection closed before the first message: %w", io.EOF)
+		}
 		if rerr != nil {
 			return nil, files, nil, fmt.Errorf("wire: reading the first message: %w", rerr)
 		}
 		if perr != nil {
 			return nil, files, nil, fmt.Errorf("wire: descriptors: %w", perr)
-		}
-		if n == 0 {
-			return nil, files, nil, errors.New("wire: connection closed before the first message")
 		}
 		line = append(line, buf[:n]...)
 		if i := bytes.IndexByte(line, '\n'); i >= 0 {
