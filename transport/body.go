@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -33,6 +35,15 @@ func (b *body) wrap(a *attempt, resp *http.Response) {
 type writableBody struct {
 	*body
 	io.Writer
+}
+
+// CloseWrite says that nothing more will be written, as the body of net/http
+// does: a ReverseProxy asks for it.
+func (b *writableBody) CloseWrite() error {
+	if half, ok := b.Writer.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return fmt.Errorf("transport: CloseWrite: %w", errors.ErrUnsupported)
 }
 
 // hasIdle says whether silence of this body means that something is wrong. It
