@@ -152,7 +152,7 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("agent: which boot is this: %w", err)
 	}
-	book, err := openLedger(a.Ledger, string(bytes.TrimSpace(boot)))
+	book, err := openLedger(a.Ledger, string(bytes.TrimSpace(boot)), a.now())
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 		wake: sendWake, gone: sendGone,
 	}
 	if book.lost {
-		a.alloc.recoverUntil = a.now() + recovering
+		a.alloc.recoverUntil = book.recovery()
 		a.log().Warn("the ledger of an earlier agent is lost: nothing is granted while processes bring their pages back", "for", recovering)
 	}
 	a.alloc.restore(a.now())

@@ -121,6 +121,7 @@ func (a *allocator) limit(key limitKey, now time.Duration) (*limit, string) {
 	}
 	l := &limit{name: key.name, kind: key.kind, slot: slot, capacity: capacity, every: every, perUser: perUser}
 	a.limits[key] = l
+	a.ledger.setEvery(slot, every)
 	if now < a.recoverUntil {
 		// What was spent before is not known: begin empty.
 		if l.kind == wire.RateLimit {
@@ -275,8 +276,13 @@ func (a *allocator) grant(h *holder, n, target int, now time.Duration) {
 		a.setGranted(h, h.granted-n)
 		return
 	}
-	h.limit.turns++
-	h.since, h.turn = now, h.limit.turns
+	l := h.limit
+	l.turns++
+	h.since, h.turn = now, l.turns
+	if l.users == nil {
+		l.users = make(map[int]uint64)
+	}
+	l.users[h.process.id.uid] = l.turns
 	a.rouse(h)
 }
 

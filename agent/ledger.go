@@ -27,16 +27,17 @@ import (
 // and lowered after a grant was taken back, so it never says less than the
 // truth. Layout 1, in bytes, all words in the machine's order:
 //
-//	0        header: magic, version, id (16), boot (16), check
+//	0        header: magic, version, id (16), boot (16), check, recovering until
 //	4096     4096 process slots of 64: check, pid, uid, start, inode
-//	266240   4096 limit slots of 128: check, state, kind and name (104)
+//	266240   4096 limit slots of 128: check, state, kind and name (104), every
 //	790528   65536 entries of 16: key, value
 //
 // A process or limit slot counts if its check is right, which is written
 // last. An entry counts if its key is not zero: epoch 16 | limit 16 | process
 // 16 | cell 15 | 1; its value is granted 24 | check 40, so that it changes in
 // one store. A limit's state is one word too: the theoretical arrival time of
-// a rate in units of 16 ns since boot, or the level of a budget.
+// a rate in units of 16 ns since boot, or the level of a budget; every is the
+// time from one token to the next, in nanoseconds, that it was counted with.
 const (
 	ledgerMagic   = 0x3152_4447_4c53_4552 // "RESLGDR1"
 	ledgerVersion = 1
@@ -50,6 +51,9 @@ const (
 	entriesAt   = limitsAt + maxLimits*128
 	ledgerSize  = entriesAt + maxEntries*16
 )
+
+// errDamaged: what is there is no ledger of this version; its grants are lost.
+var errDamaged = errors.New("damaged")
 
 // errFull: the ledger has no more room; the limit stays local for the process.
 var errFull = errors.New("agent: the ledger is full")
@@ -90,8 +94,10 @@ func check(words ...uint64) uint64 {
 }
 
 // openLedger opens the ledger at path, or makes one. The lock beside it is
-// held until close; it also remembers in which boot there was a ledger.
-func openLedger(path, boot string) (*ledger, error) {
+// held until close; it also remembers in which boot there was a ledger. Where
+// one of this boot is gone or damaged the new one is lost, also for agents that
+// come after, until the time for processes to bring their pages is over.
+func openLedger(path, boot string, now time.Duration) (*ledger, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("agent: the ledger's folder: %w", err)
 	}
@@ -105,14 +111,25 @@ func openLedger(path, boot string) (*ledger, error) {
 	}
 	l := &ledger{lock: lock}
 	err = l.load(path, boot)
-	if err != nil {
+	switch {
+	case err == nil:
+		left := l.recovery() - now
+		l.lost = left > 0 && left <= recovering
+	case errors.Is(err, os.ErrNotExist):
 		before, _ := os.ReadFile(path + ".lock")
-		// Missing in a boot that has had one, or unreadable: lost.
-		l.lost = !errors.Is(err, errOtherBoot) && (!errors.Is(err, os.ErrNotExist) || string(before) == boot)
-		if !errors.Is(err, os.ErrNotExist) && l.lost {
-			os.Rename(path, path+".damaged")
-		}
+		l.lost = string(before) == boot
 		err = l.create(path, boot)
+	case errors.Is(err, errOtherBoot):
+		err = l.create(path, boot)
+	case errors.Is(err, errDamaged):
+		// Kept for whoever wants to know what happened to it.
+		if err = os.Rename(path, path+".damaged"); err == nil {
+			l.lost = true
+			err = l.create(path, boot)
+		}
+	}
+	if err == nil && l.lost && l.recovery() <= now {
+		l.word(56).Store(uint64(now + recovering))
 	}
 	if err == nil {
 		err = lock.Truncate(0)
@@ -139,8 +156,11 @@ func (l *ledger) load(path, boot string) error {
 	if err != nil {
 		return err
 	}
-	if st.Size() != ledgerSize || !st.Mode().IsRegular() {
-		return fmt.Errorf("%d bytes instead of %d", st.Size(), ledgerSize)
+	if !st.Mode().IsRegular() {
+		return errors.New("not a regular file")
+	}
+	if st.Size() != ledgerSize {
+		return fmt.Errorf("%w: %d bytes instead of %d", errDamaged, st.Size(), ledgerSize)
 	}
 	// A hole would be a fatal fault at the first store into a full tmpfs.
 	if err := unix.Fallocate(int(f.Fd()), 0, 0, ledgerSize); err != nil {
@@ -152,10 +172,10 @@ func (l *ledger) load(path, boot string) error {
 	}
 	h := l.mem[:64]
 	if v := binary.NativeEndian.Uint64(h[8:]); binary.NativeEndian.Uint64(h) != ledgerMagic || v != ledgerVersion {
-		return l.unmap(fmt.Errorf("version %d; this agent reads %d", v, ledgerVersion))
+		return l.unmap(fmt.Errorf("%w: version %d; this agent reads %d", errDamaged, v, ledgerVersion))
 	}
 	if binary.NativeEndian.Uint64(h[48:]) != headerCheck(h) {
-		return l.unmap(errors.New("damaged header"))
+		return l.unmap(fmt.Errorf("%w: header", errDamaged))
 	}
 	if !bytes.Equal(h[32:48], bootBytes(boot)) {
 		return l.unmap(errOtherBoot)
@@ -236,13 +256,13 @@ func (l *ledger) verify() error {
 		}
 		e, ok := l.entry(i)
 		if !ok {
-			return fmt.Errorf("entry %d is damaged", i)
+			return fmt.Errorf("%w: entry %d", errDamaged, i)
 		}
 		if _, ok := l.process(e.process); !ok {
-			return fmt.Errorf("entry %d names no process", i)
+			return fmt.Errorf("%w: entry %d names no process", errDamaged, i)
 		}
 		if _, _, ok := l.limit(e.limit); !ok {
-			return fmt.Errorf("entry %d names no limit", i)
+			return fmt.Errorf("%w: entry %d names no limit", errDamaged, i)
 		}
 	}
 	return nil
@@ -315,6 +335,7 @@ func (l *ledger) addLimit(name string, kind wire.Kind) (int, error) {
 	clear(slot)
 	copy(slot, text)
 	l.word(at + 8).Store(0)
+	l.word(at + 120).Store(0)
 	l.word(at).Store(textCheck(slot))
 	return i, nil
 }
@@ -326,6 +347,19 @@ func (l *ledger) freeLimit(i int) {
 
 // state is a limit's one word beside its entries.
 func (l *ledger) state(limit int) *atomic.Uint64 { return l.word(limitsAt + limit*128 + 8) }
+
+// recovery is when the processes of a lost ledger have had their time, since
+// boot; zero: none was lost.
+func (l *ledger) recovery() time.Duration { return time.Duration(l.word(56).Load()) }
+
+// every is the time between tokens that the state was counted with.
+func (l *ledger) every(limit int) time.Duration {
+	return time.Duration(l.word(limitsAt + limit*128 + 120).Load())
+}
+
+func (l *ledger) setEvery(limit int, d time.Duration) {
+	l.word(limitsAt + limit*128 + 120).Store(uint64(d))
+}
 
 const tatUnit = 16 * time.Nanosecond
 

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -37,7 +38,8 @@ type limit struct {
 	removed  bool          // by a reload: drained, nothing granted
 
 	holders []*holder
-	turns   uint64 // counts grants, to serve the longest unserved first
+	turns   uint64         // counts grants, to serve the longest unserved first
+	users   map[int]uint64 // turns at each user's last grant
 }
 
 // holder is one process's part of a limit.
@@ -79,10 +81,13 @@ func limitOf(p *policies.Policy, kind wire.Kind) (capacity int, every time.Durat
 	case kind == wire.Bulkhead && p.Bulkhead != nil:
 		b := p.Bulkhead
 		n := b.MaxConcurrent
-		return n, 0, max(1, int(float64(n)*b.MaxSharePerUID)), b.Scope != policies.ScopeProcess
+		// 0.29 of 100 is 29, whatever binary fractions make of it.
+		return n, 0, max(1, int(float64(n)*b.MaxSharePerUID+1e-9)), b.Scope != policies.ScopeProcess
 	case kind == wire.RateLimit && p.RateLimit != nil:
 		r := p.RateLimit
-		return r.Burst, max(1, r.Rate.Every()), r.Burst, r.Scope != policies.ScopeProcess
+		every := max(1, r.Rate.Every())
+		burst := min(r.Burst, int(math.MaxInt64/4/every)) // 2.5 million at one an hour
+		return burst, every, burst, r.Scope != policies.ScopeProcess
 	case kind == wire.RetryBudget && p.RetryBudget != nil:
 		c := p.RetryBudget.Capacity
 		return c, 0, c, p.RetryBudget.Scope != policies.ScopeProcess
@@ -164,7 +169,9 @@ func (l *limit) grants(free int, views []view) []int {
 	held := make(map[int]int)
 	var open []int
 	for i, v := range views {
-		held[v.uid] += v.granted
+		if l.kind == wire.Bulkhead {
+			held[v.uid] += v.granted // tokens are spent, not held
+		}
 		if v.waiting > 0 && v.attached {
 			open = append(open, i)
 		}
@@ -216,20 +223,23 @@ func (l *limit) grants(free int, views []view) []int {
 	return give
 }
 
-// before: holder a is served before holder b.
+// before: holder a is served before holder b. Users come first, by what they
+// hold and then by their last turn; then the processes of one user likewise.
 func (l *limit) before(views []view, give []int, held map[int]int, a, b int) bool {
 	va, vb := views[a], views[b]
-	if l.kind == wire.Bulkhead {
+	has := func(i int) int {
+		if l.kind == wire.Bulkhead {
+			return views[i].granted + give[i]
+		}
+		return give[i]
+	}
+	if va.uid != vb.uid {
 		if c := cmp.Compare(held[va.uid], held[vb.uid]); c != 0 {
 			return c < 0
 		}
-	}
-	if l.kind == wire.Bulkhead {
-		if c := cmp.Compare(va.granted+give[a], vb.granted+give[b]); c != 0 {
+		if c := cmp.Compare(l.users[va.uid], l.users[vb.uid]); c != 0 {
 			return c < 0
 		}
-	} else if c := cmp.Compare(give[a], give[b]); c != 0 {
-		return c < 0
 	}
-	return va.turn < vb.turn
+	return cmp.Or(cmp.Compare(has(a), has(b)), cmp.Compare(va.turn, vb.turn)) < 0
 }

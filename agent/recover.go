@@ -34,6 +34,13 @@ func (a *allocator) restore(now time.Duration) {
 			one.capacity, one.every, one.perUser, ok = limitOf(&u.Policy, kind)
 		}
 		one.removed = a.policies.Named(name) == nil || !ok
+		// The policies may have changed while no agent ran: what was spent
+		// counts in tokens, not in the time that they took then.
+		if was := l.every(i); kind == wire.RateLimit && ok && was > 0 && was != one.every {
+			used := min((l.tat(i)-now)/was+1, time.Duration(one.capacity))
+			l.setTAT(i, now+max(0, used)*one.every)
+			l.setEvery(i, one.every)
+		}
 	}
 	for i := range maxEntries {
 		e, ok := l.entry(i)

@@ -162,7 +162,11 @@ func (a *allocator) resize(l *limit, capacity int, every time.Duration, now time
 			a.fillTo(l, now)
 			left := min(a.tokens(l, now), capacity)
 			l.capacity, l.every = capacity, every
-			a.ledger.setTAT(l.slot, now+time.Duration(capacity-left)*every)
+			tat := now + time.Duration(capacity-left)*every
+			// Never less spent than the truth, wherever the agent is killed.
+			a.ledger.setTAT(l.slot, max(tat, a.ledger.tat(l.slot)))
+			a.ledger.setEvery(l.slot, every)
+			a.ledger.setTAT(l.slot, tat)
 			a.fillTo(l, now)
 		}
 	case wire.RetryBudget:
