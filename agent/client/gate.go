@@ -255,11 +255,15 @@ func (g *gate) release(from *binding, n int) {
 		g.endExtra(n)
 		return
 	}
-	if g.waiting.Load() > 0 {
+	queued := g.waiting.Load() > 0
+	if queued {
 		g.mu.Lock()
 		g.drain(time.Now())
 		g.mu.Unlock()
-	} else if from.kind == hosted {
+	}
+	// The queue is served from the cell that is bound now: this may be one
+	// that was left, which the agent drains.
+	if from.kind == hosted && (!queued || from != g.bound.Load()) {
 		g.offer(from)
 	}
 	runtime.KeepAlive(from)
