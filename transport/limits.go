@@ -12,52 +12,47 @@ import (
 // held any more.
 //
 // The circuit comes first, so that an open one spends no permit, and is read
-// again afterwards, because it may have opened meanwhile. The token comes
+// again after each wait, because it may have opened meanwhile. The token comes
 // last, so that none is spent on a call that is then refused.
-func (a *attempt) admit() (result, bool) {
+func (a *attempt) admit() (r result, ok bool) {
 	c := a.c
 	a.ticket = spent
 	if c.total > 0 && a.begun >= c.total {
 		return a.refuse(c.totalTimeout()), false
 	}
-	b := c.breaker()
-	if b != nil {
-		t, ok, wait := b.admit()
-		if !ok {
-			return a.refuse(&RejectedError{Upstream: c.up.name, Reason: ErrCircuitOpen, RetryAfter: wait}), false
-		}
-		a.ticket = t
-	}
-	if r, ok := a.take(); !ok {
+	if r, ok = a.circuit(); !ok {
 		return r, false
 	}
-	if b != nil && !b.stands(a.ticket) {
-		// Also when it closed: the ticket's epoch is over, and with it the
-		// right to be counted. That call may ask again at once.
-		t, ok, wait := b.admit()
-		if !ok {
-			return a.refuse(&RejectedError{Upstream: c.up.name, Reason: ErrCircuitOpen, RetryAfter: wait}), false
-		}
-		a.ticket = t
-	}
-	return result{}, true
-}
-
-// take gets a permit and then a token.
-func (a *attempt) take() (r result, ok bool) {
-	c := a.c
 	if c.info != nil { // nobody else asks how long it took
 		began := c.since()
 		defer func() { c.waited += c.since() - began }()
 	}
-	permit, err := c.up.limits.Acquire(a.ctx)
-	if err != nil {
+	var err error
+	if a.permit, err = c.up.limits.Acquire(a.ctx); err != nil {
 		return a.refuse(c.refusal(ErrBulkheadFull, err)), false
 	}
-	a.permit = permit
-	if err := c.up.limits.Take(a.ctx); err != nil {
+	if r, ok = a.circuit(); !ok {
+		return r, false
+	}
+	if err = c.up.limits.Take(a.ctx); err != nil {
 		return a.refuse(c.refusal(ErrRateLimited, err)), false
 	}
+	return a.circuit()
+}
+
+// circuit asks whether the attempt may pass, if that is not certain already. A
+// ticket of an epoch that is over has lost the right to be counted, also if the
+// circuit was closed; such an attempt asks again.
+func (a *attempt) circuit() (result, bool) {
+	b := a.c.breaker()
+	if b == nil || a.ticket != spent && b.stands(a.ticket) {
+		return result{}, true
+	}
+	t, ok, wait := b.admit()
+	if !ok {
+		return a.refuse(&RejectedError{Upstream: a.c.up.name, Reason: ErrCircuitOpen, RetryAfter: wait}), false
+	}
+	a.ticket = t
 	return result{}, true
 }
 

@@ -185,14 +185,16 @@ func TestOpenCircuitSpendsNothing(t *testing.T) {
 	})
 }
 
-// TestCircuitOpensDuringWait: it is read again after waiting for a permit.
+// TestCircuitOpensDuringWait: it is read again after waiting for a permit, and
+// before a token is spent.
 func TestCircuitOpensDuringWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr, s := through(t, policies.Policy{
 			Retry:          &policies.Retry{Disabled: true},
 			Bulkhead:       &policies.Bulkhead{MaxConcurrent: 1, MaxWait: time.Minute},
-			CircuitBreaker: &policies.CircuitBreaker{ConsecutiveFailures: 1},
-		}, answer{status: 503, delay: time.Second})
+			RateLimit:      &policies.RateLimit{Rate: 0.001, Burst: 2, MaxWait: policies.None},
+			CircuitBreaker: &policies.CircuitBreaker{ConsecutiveFailures: 1, OpenFor: time.Second},
+		}, answer{status: 503, delay: time.Second}, answer{status: 200})
 		var wg sync.WaitGroup
 		errs := make([]error, 2)
 		for i := range errs {
@@ -201,6 +203,10 @@ func TestCircuitOpensDuringWait(t *testing.T) {
 		wg.Wait()
 		if s.count() != 1 || !errors.Is(errors.Join(errs...), ErrCircuitOpen) {
 			t.Errorf("%d attempts, %v; want the one that waited to be refused", s.count(), errs)
+		}
+		time.Sleep(2 * time.Second)
+		if _, err := tr.RoundTrip(request(t, "GET", nil)); err != nil {
+			t.Errorf("the refused call spent a token: %v", err)
 		}
 	})
 }
