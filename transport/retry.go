@@ -99,7 +99,7 @@ func (c *call) consider(r *result) plan {
 func (c *call) facts(r *result) facts {
 	f := facts{
 		attempt: int(c.attempts.Load()), tries: c.tries, method: c.req.Method, status: r.status,
-		neverSent: r.neverSent, maybe: c.maybe, keyed: c.keyed(), minted: c.rules.Idempotency != nil,
+		neverSent: r.neverSent, maybe: c.maybe || c.replays.Load() > 0, keyed: c.keyed(), minted: c.rules.Idempotency != nil,
 		preconditioned: c.preconditioned(),
 		replayable:     c.upload == nil || c.upload.again(),
 		left:           math.MaxInt64,

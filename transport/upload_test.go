@@ -129,6 +129,27 @@ func TestSilentReplaysAreCounted(t *testing.T) {
 	}
 }
 
+// TestConflictAfterSilentReplay: the 409 answers what the base sent first, and
+// may be asked again like one after our own retry.
+func TestConflictAfterSilentReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		replaying := func(req *http.Request) (*http.Response, error) {
+			req.Body.Close()
+			again, err := req.GetBody()
+			if err != nil {
+				return nil, err
+			}
+			again.Close()
+			return &http.Response{StatusCode: 409, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+		}
+		tr, s := through(t, policies.Policy{Idempotency: &policies.Idempotency{}}, answer{do: replaying}, answer{status: 201})
+		resp, err := tr.RoundTrip(request(t, "POST", strings.NewReader("body")))
+		if err != nil || resp.StatusCode != 201 || s.count() != 2 {
+			t.Errorf("got %v, %v after %d attempts", resp, err, s.count())
+		}
+	})
+}
+
 // TestSmallBodiesStayPlain: net/http knows the types of bodies in memory and
 // sends small ones together with the headers.
 func TestSmallBodiesStayPlain(t *testing.T) {
