@@ -127,9 +127,13 @@ func (c *call) end() {
 
 // event begins an Event about this call.
 func (c *call) event(k Kind) Event {
-	e := Event{Kind: k, Upstream: c.up.name, Attempt: int(c.attempts.Load())}
-	if c.authority != nil {
+	e := Event{Kind: k, Context: c.ctx, Upstream: c.up.name, Attempt: int(c.attempts.Load())}
+	switch {
+	case c.authority != nil:
 		e.Authority = c.authority.name
+	case c.t.Observe != nil:
+		scheme, host := normal(c.req.URL)
+		e.Authority = scheme + "://" + host
 	}
 	return e
 }

@@ -18,6 +18,11 @@
 // time to the response headers; it limits nothing else. With an agent the
 // limits are those of the whole host.
 //
+// As long as nothing fails a program sees what it would see with the bare base,
+// but for this: a request body that is a file or a connection is read and
+// written, not handed to the kernel (sendfile, splice), because its progress is
+// watched.
+//
 // [WithUpstream] names the upstream of a call, [WithInfo] tells what became of
 // it, and an error that came from this host and not from the upstream is a
 // [RejectedError] or one of the timeouts.

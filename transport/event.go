@@ -10,7 +10,11 @@ import (
 // Event is one thing that happened on a call's way. Fields that do not apply
 // are zero.
 type Event struct {
-	Kind     Kind
+	Kind Kind
+	// Context of the call, or of what goes on of it after a stale answer: a
+	// hook finds the caller's trace span in it. It must not be kept.
+	Context context.Context
+	// Upstream by its policy's name, or by its authority if no policy names it.
 	Upstream string
 	// Authority is scheme and host of the call.
 	Authority string

@@ -41,6 +41,25 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+// TestEventContext: a hook finds the caller's span in the call's context, and
+// an event names its authority also where there is no circuit.
+func TestEventContext(t *testing.T) {
+	type spanKey struct{}
+	tr, _ := through(t, policies.Policy{CircuitBreaker: &policies.CircuitBreaker{Disabled: true}}, answer{status: 200})
+	told := 0
+	tr.Observe = func(e Event) {
+		told++
+		if e.Context.Value(spanKey{}) != "span" || e.Authority != host {
+			t.Errorf("event %v has span %v and authority %q", e.Kind, e.Context.Value(spanKey{}), e.Authority)
+		}
+	}
+	req := request(t, "GET", nil)
+	req.URL.Host = "UPSTREAM.test:80"
+	if _, err := tr.RoundTrip(req.WithContext(context.WithValue(req.Context(), spanKey{}, "span"))); err != nil || told != 1 {
+		t.Errorf("%d events, %v", told, err)
+	}
+}
+
 func TestLogIsRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer

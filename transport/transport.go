@@ -37,7 +37,8 @@ type Transport struct {
 
 	// Observe is called for each Event, in the course of the call it belongs
 	// to. It must return soon and be safe for concurrent use. Nil: events cost
-	// nothing.
+	// nothing. For OpenTelemetry, add each event to the span in its Context;
+	// an instrumented Base makes a span of each attempt.
 	Observe func(Event)
 
 	// Logger hears of circuits, fallbacks and policies that could not be

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -72,7 +73,7 @@ func (t *Transport) find(s *client.Session, tab *table, req *http.Request, now t
 	}
 	up := tab.states[named.Index].Load()
 	if up == nil {
-		up = t.state(s, tab, named)
+		up = t.state(req.Context(), s, tab, named)
 	}
 	if up.policy.CircuitBreaker == nil {
 		return up, nil
@@ -104,16 +105,16 @@ func (t *Transport) named(tab *table, req *http.Request) *policies.Upstream {
 		if up := tab.snapshot.Named(name); up != nil {
 			return up
 		}
-		t.notApplied(name, "no upstream of this name; its URL decides")
+		t.notApplied(req.Context(), name, "no upstream of this name; its URL decides")
 	}
 	return tab.snapshot.Lookup(req.Method, req.URL)
 }
 
 // state makes an upstream's state at its first call under a snapshot.
-func (t *Transport) state(s *client.Session, tab *table, named *policies.Upstream) *upstream {
+func (t *Transport) state(ctx context.Context, s *client.Session, tab *table, named *policies.Upstream) *upstream {
 	up, made, problem := t.makeState(s, tab, named)
 	if made && problem != "" {
-		t.notApplied(up.name, problem)
+		t.notApplied(ctx, up.name, problem)
 	}
 	return up
 }
@@ -133,7 +134,7 @@ func (t *Transport) makeState(s *client.Session, tab *table, named *policies.Ups
 }
 
 // notApplied says once for each name that a policy was not applied.
-func (t *Transport) notApplied(name, detail string) {
+func (t *Transport) notApplied(ctx context.Context, name, detail string) {
 	const maxNames = 1024 // names come from callers too
 	t.mu.Lock()
 	told := t.told[name] || len(t.told) >= maxNames
@@ -145,6 +146,6 @@ func (t *Transport) notApplied(name, detail string) {
 	}
 	t.mu.Unlock()
 	if !told {
-		t.tell(Event{Kind: NotApplied, Upstream: name, Detail: detail})
+		t.tell(Event{Kind: NotApplied, Context: ctx, Upstream: name, Detail: detail})
 	}
 }
