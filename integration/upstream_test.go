@@ -8,14 +8,19 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
 
-// workerHeader tells the upstream which worker asks.
-const workerHeader = "Worker"
+const (
+	// workerHeader tells the upstream which worker asks.
+	workerHeader = "Worker"
+	// sentHeader tells it when the call was sent.
+	sentHeader = "Sent"
+)
 
 // The paths of an upstream.
 const (
@@ -31,7 +36,7 @@ const (
 type upstream struct {
 	t      *testing.T
 	server *httptest.Server
-	opened time.Time
+	opened time.Duration
 
 	mu        sync.Mutex
 	random    *rand.Rand
@@ -41,6 +46,7 @@ type upstream struct {
 	most      int
 	abandoned int // calls given up before they were answered
 	arrivals  []time.Duration
+	travel    time.Duration // the longest from sent to arrived
 	byWorker  map[string]int
 	area      time.Duration // calls in flight, added up over time
 	changed   time.Duration // when area was right
@@ -55,7 +61,7 @@ type visit struct {
 
 func newUpstream(t *testing.T, random *rand.Rand) *upstream {
 	random = rand.New(rand.NewPCG(random.Uint64(), 0))
-	u := &upstream{t: t, random: random, opened: time.Now(), visits: make(map[*visit]bool),
+	u := &upstream{t: t, random: random, opened: monotonic(), visits: make(map[*visit]bool),
 		byWorker: make(map[string]int), gate: make(chan struct{})}
 	u.server = httptest.NewServer(u)
 	t.Cleanup(func() {
@@ -71,7 +77,7 @@ func newUpstream(t *testing.T, random *rand.Rand) *upstream {
 // host is the upstream's name and port, as a policy matches it.
 func (u *upstream) host() string { return strings.TrimPrefix(u.server.URL, "http://") }
 
-func (u *upstream) now() time.Duration { return time.Since(u.opened) }
+func (u *upstream) now() time.Duration { return monotonic() - u.opened }
 
 // ServeHTTP is one call.
 func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -98,6 +104,9 @@ func (u *upstream) enter(r *http.Request) (*visit, <-chan struct{}) {
 	u.visits[v] = true
 	u.arrivals = append(u.arrivals, now)
 	u.byWorker[v.worker]++
+	if sent, err := strconv.ParseInt(r.Header.Get(sentHeader), 10, 64); err == nil {
+		u.travel = max(u.travel, now+u.opened-time.Duration(sent))
+	}
 	u.most = max(u.most, len(u.visits))
 	if u.limit > 0 && len(u.visits) > u.limit {
 		u.excesses = append(u.excesses, u.describe(now))
@@ -204,11 +213,11 @@ func (u *upstream) of(w *worker) int {
 	return u.byWorker[w.name]
 }
 
-// times is when calls came, in order.
-func (u *upstream) times() []time.Duration {
+// times is when calls came, in order, and the longest that one was on its way.
+func (u *upstream) times() (arrivals []time.Duration, travel time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return slices.Clone(u.arrivals)
+	return slices.Clone(u.arrivals), u.travel
 }
 
 // inFlight waits until exactly n calls are in flight.

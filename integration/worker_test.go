@@ -11,10 +11,14 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/resagent/resagent/policies/policyfile"
 	"github.com/resagent/resagent/transport"
@@ -25,6 +29,8 @@ const (
 	workerEnv = "RESAGENT_TEST_WORKER"
 	// ownPoliciesEnv names a policy file for as long as there is no agent.
 	ownPoliciesEnv = "RESAGENT_TEST_POLICIES"
+	// stampEnv has the worker say of each call when it was sent.
+	stampEnv = "RESAGENT_TEST_STAMP"
 )
 
 // order is what a worker is told, a line of JSON on its standard input. At its
@@ -60,6 +66,9 @@ func work() {
 			os.Exit(1)
 		}
 		t.Policies = set
+	}
+	if os.Getenv(stampEnv) != "" {
+		t.Base = stamping{pool}
 	}
 	client := &http.Client{Transport: t}
 	var mu sync.Mutex
@@ -116,6 +125,25 @@ func work() {
 	}
 	running.Wait()
 	say(word{Report: &report{Calls: calls.Load(), Answered: answered.Load(), Failed: failed.Load(), OK: good.Load()}})
+}
+
+// stamping is a base that says when it was given a request.
+type stamping struct{ http.RoundTripper }
+
+func (s stamping) RoundTrip(req *http.Request) (*http.Response, error) {
+	sent := monotonic()
+	req = req.Clone(req.Context())
+	req.Header.Set(sentHeader, strconv.FormatInt(int64(sent), 10))
+	return s.RoundTripper.RoundTrip(req)
+}
+
+// monotonic is the system's monotonic clock, the same for all processes.
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		panic(err)
+	}
+	return time.Duration(ts.Nano())
 }
 
 // worker is a test's hold on a worker process.
