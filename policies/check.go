@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // finding is an error of [check]. One with dependsOn is only worth telling
@@ -196,7 +197,24 @@ func (c *checker) resolved(path string, upstream *Policy) {
 	if b := p.CircuitBreaker; b != nil && b.MaxOpenFor != 0 && b.MaxOpenFor < b.OpenFor {
 		c.pair(path, "circuit_breaker", ".max_open_for", fmt.Sprintf("%s is below open_for, %s", formatDuration(b.MaxOpenFor), formatDuration(b.OpenFor)), "write at least open_for")
 	}
+	c.hedge(path, &p)
 	c.bare(path, upstream)
+}
+
+// hedge refuses a delay at which nothing is left to hedge.
+func (c *checker) hedge(path string, p *Policy) {
+	if p.Hedge == nil || p.Hedge.Delay == P95 {
+		return
+	}
+	for _, end := range []struct {
+		key  string
+		time time.Duration
+	}{{"timeout.attempt", p.Timeout.Attempt}, {"timeout.total", p.Timeout.Total}} {
+		if end.time > 0 && p.Hedge.Delay >= end.time {
+			c.pair(path, "hedge", ".delay", fmt.Sprintf("%s is not below %s, %s", formatDuration(p.Hedge.Delay), end.key, formatDuration(end.time)), "write less, or p95")
+			return
+		}
+	}
 }
 
 // local asks for the limits that on_agent_loss: local is about.

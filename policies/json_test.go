@@ -52,7 +52,7 @@ p.json:5:49: upstreams.a.rate_limit.rate: 200 has no unit: write 200/s or 200/m`
 // can be; what is wrong is refused, and changes nothing.
 func TestUnmarshalIsLax(t *testing.T) {
 	var set Set
-	err := json.Unmarshal([]byte(`{"version":1,"epoch":7,"upstreams":{"a":{"hedge":{"after":"10ms"},"retry":{"max_attempts":2,"why":null},"bulkhead":null,"match":[{"host":"a","weight":3}]}}}`), &set)
+	err := json.Unmarshal([]byte(`{"version":1,"epoch":7,"upstreams":{"a":{"shadow":{"after":"10ms"},"retry":{"max_attempts":2,"why":null},"bulkhead":null,"match":[{"host":"a","weight":3}]}}}`), &set)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,6 +140,9 @@ func drawValue(t *rapid.T, v reflect.Value, kind string) {
 	number := func() int64 {
 		if r.none && rapid.Bool().Draw(t, kind+" none") {
 			return None
+		}
+		if r.p95 && rapid.Bool().Draw(t, kind+" p95") {
+			return int64(P95)
 		}
 		return rapid.Int64Range(int64(r.min), int64(r.max)).Draw(t, kind)
 	}

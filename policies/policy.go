@@ -11,6 +11,9 @@ import (
 // none.
 const None = -1
 
+// P95, in a hedge's delay, is the upstream's own 95th percentile as calls go.
+const P95 time.Duration = -2
+
 // MaxLimit is the largest limit, burst or capacity a policy may state.
 const MaxLimit = 1<<24 - 1
 
@@ -85,6 +88,7 @@ type Policy struct {
 	Timeout        *Timeout        `json:"timeout,omitempty"`
 	Retry          *Retry          `json:"retry,omitempty"`
 	RetryBudget    *RetryBudget    `json:"retry_budget,omitempty"`
+	Hedge          *Hedge          `json:"hedge,omitempty"`
 	CircuitBreaker *CircuitBreaker `json:"circuit_breaker,omitempty"`
 	Bulkhead       *Bulkhead       `json:"bulkhead,omitempty"`
 	RateLimit      *RateLimit      `json:"rate_limit,omitempty"`
@@ -159,6 +163,25 @@ type RetryBudget struct {
 	Disabled bool  `json:"disabled,omitempty"`
 	Capacity int   `json:"capacity,omitempty"` // tokens; built-in: 500
 	Scope    Scope `json:"scope,omitempty"`
+}
+
+// Hedge sends a second attempt of a GET or HEAD that is slow, beside the first:
+// the first good answer is given, the other attempt is cancelled. A call in
+// which a second attempt was sent is not retried; one that failed before that
+// is retried as if there were no hedge, and retries are not hedged. A hedge is
+// paid for from the retry budget: 14 tokens, which it has back only if its
+// answer is the one given.
+// Source: Dean and Barroso, "The Tail at Scale", CACM 2013.
+type Hedge struct {
+	Disabled bool `json:"disabled,omitempty"`
+	// Delay after which the second attempt is sent if the first, once it has
+	// its permits, has not brought response headers. Built-in: [P95], measured
+	// by each process over this upstream's GET and HEAD; none is sent before
+	// 20 of them are known.
+	Delay time.Duration `json:"delay,omitempty"`
+	// MaxExtraLoad, above 0 and at most 1, is the largest number of hedges for
+	// each call of the process to this upstream. Built-in: 0.05.
+	MaxExtraLoad float64 `json:"max_extra_load,omitempty"`
 }
 
 // CircuitBreaker stops calls to an authority (scheme, host and port) that

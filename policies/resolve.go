@@ -28,6 +28,7 @@ var builtIn = Policy{
 		MaxRetryAfter: 60 * time.Second,
 	},
 	RetryBudget: &RetryBudget{Capacity: 500, Scope: ScopeHost},
+	Hedge:       &Hedge{Delay: P95, MaxExtraLoad: 0.05},
 	CircuitBreaker: &CircuitBreaker{
 		FailureRate: 0.5, MinRequests: 20, ConsecutiveFailures: 20,
 		Window: 10 * time.Second, OpenFor: 5 * time.Second, HalfOpenRequests: 1,

@@ -17,6 +17,8 @@ type rule struct {
 	min, max float64
 	// none says that [None] makes sense, and so that 0 in a file means it.
 	none bool
+	// p95 says that [P95] makes sense, and so "p95" in a file.
+	p95 bool
 	// empty says that a list or text may be there and empty.
 	empty bool
 	// oneOf are the words allowed.
@@ -76,6 +78,10 @@ var rules = map[string]rule{
 	"retry_budget.disabled": yesNo,
 	"retry_budget.capacity": count("a number of tokens, 1 or more; a retry takes 14"),
 	"retry_budget.scope":    scopes,
+
+	"hedge.disabled":       yesNo,
+	"hedge.delay":          {write: "a duration such as 50ms, or p95", min: 1, max: float64(maxDuration), p95: true},
+	"hedge.max_extra_load": fraction,
 
 	"circuit_breaker.disabled":             yesNo,
 	"circuit_breaker.failure_rate":         fraction,
@@ -169,7 +175,7 @@ func (r rule) value(v reflect.Value) (problem, want string) {
 
 func (r rule) span(d time.Duration) (problem string) {
 	switch {
-	case r.none && d == None:
+	case r.none && d == None, r.p95 && d == P95:
 		return ""
 	case d < 0:
 		return d.String() + " is below zero"

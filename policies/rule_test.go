@@ -43,7 +43,7 @@ func TestRulesInStepWithTypes(t *testing.T) {
 func TestBuiltInObeysRules(t *testing.T) {
 	set := &Set{Version: 1, Upstreams: map[string]Policy{"a": {
 		Timeout: builtIn.Timeout, Retry: builtIn.Retry, RetryBudget: builtIn.RetryBudget, CircuitBreaker: builtIn.CircuitBreaker,
-		Idempotency: builtIn.Idempotency, OnAgentLoss: builtIn.OnAgentLoss,
+		Hedge: builtIn.Hedge, Idempotency: builtIn.Idempotency, OnAgentLoss: builtIn.OnAgentLoss,
 	}}}
 	if _, err := Compile(set); err != nil {
 		t.Error(err)
@@ -60,7 +60,7 @@ func TestAdviceOnKeys(t *testing.T) {
 		{reflect.TypeFor[Retry](), "attempts", "write max_attempts"},
 		{reflect.TypeFor[Retry](), "status", "write statuses"},
 		{reflect.TypeFor[Retry](), "budget", "the keys here are disabled, max_attempts, backoff, statuses, max_retry_after"},
-		{reflect.TypeFor[Retry](), "hedge", "the keys here are disabled, max_attempts, backoff, statuses, max_retry_after"},
+		{reflect.TypeFor[Retry](), "hedge", "write it one level up, beside the sections of the upstream"},
 		{reflect.TypeFor[Policy](), "timeouts", "write timeout"},
 		{reflect.TypeFor[Policy](), "circuitbreaker", "write circuit_breaker"},
 		{reflect.TypeFor[Policy](), "max_stale", "write it inside fallback.stale"},

@@ -40,8 +40,11 @@ func parseDuration(text string) (d time.Duration, problem, want string) {
 
 // formatDuration writes d as a person would: "1m" and not "1m0s".
 func formatDuration(d time.Duration) string {
-	if d == None || d == 0 {
+	switch d {
+	case None, 0:
 		return "none"
+	case P95:
+		return "p95"
 	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -95,6 +98,10 @@ func scalarInto(n *Node, v reflect.Value, r rule) (problem, want string) {
 	}
 	if r.none && (n.Kind == String && n.Text == "none" || n.Kind == Number && n.Text == "0") {
 		v.SetInt(None)
+		return "", ""
+	}
+	if r.p95 && n.Kind == String && n.Text == "p95" {
+		v.SetInt(int64(P95))
 		return "", ""
 	}
 	switch v.Type() {
