@@ -6,6 +6,7 @@ SYSCONF  ?= /etc
 DESTDIR  ?=
 FUZZTIME ?= 10s
 COUNT    ?= 20
+SOAK     ?= 5m
 NFPM     := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.41.3
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 # Modules of their own: peers and tools, which never enter the product's go.mod.
@@ -38,10 +39,11 @@ fuzz: ## Fuzz each target for FUZZTIME (10s)
 
 bench: ## Measure, beside the peers (integration/*/), in one run
 	$(GO) test -run '^$$' -bench . -benchmem ./...
-	@set -e; for m in $(MODULES); do (cd $$m && $(GO) test -run '^$$' -bench . -benchmem ./...); done
+	$(GO) run -C integration/bench .
 
-soak: ## Run the tests over processes and the allocator COUNT (20) times
-	$(GO) test -count $(COUNT) -timeout 4h ./agent/... ./integration/... ./cmd/...
+soak: ## Run the tests over processes and the allocator COUNT (20) times, then kills and restarts for SOAK (5m)
+	SOAK= $(GO) test -count $(COUNT) -timeout 4h ./agent/... ./integration/... ./cmd/...
+	SOAK=$(SOAK) $(GO) test -race -v -count 1 -timeout 48h -run ThroughKills ./integration
 
 lint: bin/staticcheck ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -d . ; exit 1; }
