@@ -35,24 +35,9 @@ func (s *Session) handshake(conn *net.UnixConn) (*link, error) {
 	hello := &wire.Message{Type: wire.Hello, Version: wire.Version, Library: "resagent-go", Cells: s.heldCells()}
 	var files []*os.File
 	if s.keep.file != nil {
-		read, write, err := os.Pipe()
-		if err != nil {
-			return nil, fmt.Errorf("client: life pipe: %w", err)
-		}
-		defer read.Close()
-		files = []*os.File{s.keep.file, read}
-		// The older pipe ends only when the agent has the newer one.
-		defer func(old *os.File) {
-			if old != nil {
-				old.Close()
-			}
-		}(s.keep.life)
-		s.keep.life = write
-		err = wire.SendFiles(conn, hello, files...)
-		if err != nil {
-			return nil, err
-		}
-	} else if err := wire.SendFiles(conn, hello); err != nil {
+		files = []*os.File{s.keep.file, s.keep.life.read}
+	}
+	if err := wire.SendFiles(conn, hello, files...); err != nil {
 		return nil, err
 	}
 	m, passed, rest, err := wire.ReceiveFiles(conn, wire.MaxAgentLine, 1)
@@ -112,6 +97,12 @@ func (s *Session) preparePage(ledger string, wanted bool) {
 		return
 	}
 	p, f, err := page.New()
+	var pipe life
+	if err == nil {
+		if pipe.read, pipe.write, err = os.Pipe(); err != nil {
+			f.Close()
+		}
+	}
 	if err != nil {
 		if !s.keep.said && s.Logger != nil {
 			s.Logger.Warn("resagent: limits are this process's own: no memory can be shared with the agent", "reason", err)
@@ -121,19 +112,17 @@ func (s *Session) preparePage(ledger string, wanted bool) {
 	}
 	if s.keep.file != nil {
 		s.keep.file.Close()
+		s.keep.life.close()
 	}
-	s.keep.file, s.keep.ledger = f, ledger
-	s.shared.Store(p)
-	for _, l := range s.all() {
-		for _, g := range l.gates() {
-			g.lose()
-		}
-	}
+	s.keep.page, s.keep.file, s.keep.life, s.keep.ledger = p, f, pipe, ledger
 }
 
 // heldCells says what the page holds, for an agent that may not know.
 func (s *Session) heldCells() []wire.Cell {
 	var cells []wire.Cell
+	if s.shared.Load() != s.keep.page {
+		return nil // a new page, not in use yet
+	}
 	for _, l := range s.all() {
 		for _, g := range l.gates() {
 			if b := g.bound.Load(); b.kind == hosted {
@@ -166,6 +155,8 @@ func (s *Session) welcomed(l *link, m *wire.Message) {
 		accepted[wire.Cell{Upstream: c.Upstream, Kind: c.Kind, Index: c.Index, Epoch: c.Epoch}] = true
 	}
 	s.link.Store(l)
+	// Only now: limits wait for cells of a shared page.
+	s.shared.Store(s.keep.page)
 	for _, limits := range s.all() {
 		for _, g := range limits.gates() {
 			b := g.bound.Load()

@@ -276,6 +276,9 @@ func (g *gate) endExtra(n int) {
 	defer g.mu.Unlock()
 	g.extra = max(g.extra-n, 0)
 	g.tellExtra()
+	if g.kind == wire.Bulkhead {
+		g.resize(g.rules.Load())
+	}
 	g.drain(time.Now())
 }
 
@@ -315,10 +318,11 @@ func (g *gate) woken() {
 		return
 	}
 	b.cell.Awake()
-	now := time.Now()
+	now, before := time.Now(), g.queue.Len()
 	g.drain(now)
-	if g.kind != wire.RetryBudget {
-		// While the wake-up lay unread the agent may have stopped looking.
+	if g.kind != wire.RetryBudget || g.queue.Len() < before {
+		// While the wake-up lay unread the agent may have stopped looking; and
+		// who came after the question has no answer yet.
 		g.asked = false
 		g.ask()
 		return

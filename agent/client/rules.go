@@ -109,14 +109,15 @@ func (g *gate) resize(r *rules) {
 	if g.kind == wire.RetryBudget {
 		// Raised: what was earned stays, and a new budget begins full.
 		if was == 0 {
-			b.cell.Grant(b.epoch, r.limit)
+			b.cell.Grant(b.epoch, max(0, r.limit-w.Available-w.InUse))
 		}
 		b.cell.Seize(b.epoch, max(0, w.Available+w.InUse-r.limit))
 		return
 	}
 	// What is in use above a lowered limit is handed in as it is released:
-	// available is all that may be short.
-	if more := r.limit - w.Available - w.InUse; more > 0 {
+	// available is all that may be short, also of what is in use from another
+	// cell.
+	if more := r.limit - w.Available - w.InUse - g.extra; more > 0 {
 		b.cell.Grant(b.epoch, more)
 	}
 }

@@ -44,8 +44,9 @@ func (s *Session) run(conn *net.UnixConn) {
 			if s.Logger != nil {
 				s.Logger.Warn("resagent: no session with the agent; limits are this process's own", "socket", s.path(), "reason", err)
 			}
-			s.running.Store(false)
+			s.alone()
 			s.heard()
+			s.running.Store(false)
 			return
 		}
 		s.away(err)
@@ -272,8 +273,8 @@ func (s *Session) redial() *net.UnixConn {
 	}
 }
 
-// end leaves the shared page: the limits go on as the process's own.
-func (s *Session) end() {
+// alone leaves the shared page: the limits go on as the process's own.
+func (s *Session) alone() {
 	s.shared.Store(nil)
 	s.lost.Store(nil)
 	for _, l := range s.all() {
@@ -283,8 +284,14 @@ func (s *Session) end() {
 	}
 	if s.keep.file != nil {
 		s.keep.file.Close()
-		s.keep.life.Close()
+		s.keep.life.close()
+		s.keep.page, s.keep.file, s.keep.life = nil, nil, life{}
 	}
+}
+
+// end is alone, for good.
+func (s *Session) end() {
+	s.alone()
 	s.setMode(Closed, nil)
 	s.heard()
 	s.running.Store(false)

@@ -47,6 +47,9 @@ type Session struct {
 	cells  [page.Cells]*gate
 	value  any
 	first  chan struct{} // closed at the first policies, or when there will be none
+	// firstUntil is how long requests wait for that.
+	firstUntil time.Time
+
 	stop   chan struct{} // closed by Close
 	kick   chan struct{} // a caller has begun to wait
 	closed bool
@@ -55,10 +58,23 @@ type Session struct {
 
 // keep is what the session's own goroutine has; nobody else touches it.
 type keep struct {
+	page   *page.Page
 	file   *os.File // of the page
-	life   *os.File // write end of the life pipe
-	ledger string   // that filled the page
-	said   bool     // that memory cannot be shared
+	life   life
+	ledger string // that filled the page
+	said   bool   // that memory cannot be shared
+}
+
+// life is the pipe whose end tells the agent that the page is no longer used.
+// There is one for each page: its read end goes along with every hello, so
+// that a hello that comes to nothing ends nothing.
+type life struct{ read, write *os.File }
+
+func (l life) close() {
+	if l.write != nil {
+		l.read.Close()
+		l.write.Close()
+	}
 }
 
 // epoch makes times comparable in an atomic integer.
@@ -126,9 +142,9 @@ func (s *Session) Attach(ctx context.Context) {
 		return
 	}
 	s.mu.Lock()
-	first := s.first
+	first, left := s.first, time.Until(s.firstUntil)
 	s.mu.Unlock()
-	if first == nil {
+	if first == nil || left <= 0 {
 		return
 	}
 	select {
@@ -136,7 +152,7 @@ func (s *Session) Attach(ctx context.Context) {
 		return
 	default:
 	}
-	timer := time.NewTimer(firstWait)
+	timer := time.NewTimer(left)
 	defer timer.Stop()
 	select {
 	case <-first:
@@ -168,6 +184,7 @@ func (s *Session) try() bool {
 		return s.running.Load()
 	}
 	s.first, s.stop, s.kick = make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
+	s.firstUntil = time.Now().Add(firstWait)
 	s.running.Store(true)
 	go s.run(conn)
 	return true
