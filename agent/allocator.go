@@ -160,7 +160,7 @@ func (a *allocator) read(l *limit, now time.Duration) []view {
 	views := make([]view, len(l.holders))
 	for i, h := range l.holders {
 		v := &views[i]
-		*v = view{uid: h.process.id.uid, granted: h.granted, inUse: h.granted, since: h.since, turn: h.turn}
+		*v = view{uid: h.process.id.uid, granted: h.granted, inUse: h.granted, since: h.since, turn: h.turn, batch: h.batch}
 		c := h.cellOf()
 		if c == nil || h.process.dead {
 			continue

@@ -18,6 +18,9 @@ const (
 	lookAgain = 2 * time.Millisecond
 	// quantum is how long a process keeps what it has above its share.
 	quantum = 2 * time.Millisecond
+	// often is how soon a process comes back for tokens that gets larger
+	// batches of them.
+	often = 10 * time.Millisecond
 	// unseen is how long a grant is left alone that its process has not looked
 	// at; after that its process counts as stopped.
 	unseen = time.Millisecond
@@ -52,6 +55,7 @@ type holder struct {
 	granted  int           // as the ledger says
 	since    time.Duration // of the last grant
 	turn     uint64        // limit.turns at the last grant
+	batch    int           // tokens: how many more than waited for
 	deposits uint64        // seen so far
 }
 
@@ -65,6 +69,7 @@ type view struct {
 	extra            int
 	since            time.Duration
 	turn             uint64
+	batch            int
 	attached         bool // somebody is there to be woken
 }
 
@@ -213,9 +218,9 @@ func (l *limit) grants(free int, views []view) []int {
 	spare := free / 2 / len(served)
 	for _, i := range served {
 		v := views[i]
-		n := min(spare, max(v.inUse+v.waiting, 1))
+		n := min(spare, v.batch)
 		if l.kind == wire.Bulkhead {
-			n = max(0, min(n, l.perUser-held[v.uid]))
+			n = max(0, min(spare, v.inUse+v.waiting, l.perUser-held[v.uid]))
 		}
 		give[i] += n
 		held[v.uid] += n

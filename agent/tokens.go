@@ -58,6 +58,18 @@ func (a *allocator) lookRate(l *limit, now time.Duration) {
 		delete(a.hot, l)
 		return
 	}
+	for i, h := range l.holders {
+		// What a process uses in about the time between two messages, so that
+		// one that calls a lot asks seldom.
+		if v := &views[i]; v.waiting > 0 {
+			if now-h.since < often {
+				h.batch = min(max(1, 2*h.batch), l.capacity)
+			} else {
+				h.batch /= 2
+			}
+			v.batch = h.batch
+		}
+	}
 	free := a.tokens(l, now)
 	for i, h := range l.holders {
 		v := &views[i]
