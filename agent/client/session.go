@@ -2,12 +2,14 @@ package client
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/resagent/resagent/agent/page"
@@ -20,6 +22,9 @@ const (
 	firstWait = 250 * time.Millisecond
 	// tryEvery is how often a request looks for an agent that was not there.
 	tryEvery = 2 * time.Second
+	// tryAgain is the same where a socket lies that nobody listens on: an agent
+	// has been there, and is likely to be restarting.
+	tryAgain = 100 * time.Millisecond
 )
 
 // Session is a process's connection to the agent, and the limits it holds.
@@ -172,9 +177,13 @@ func (s *Session) try() bool {
 	if int64(time.Since(epoch)) < s.nextTry.Load() {
 		return s.running.Load()
 	}
-	defer func() { s.nextTry.Store(int64(time.Since(epoch) + tryEvery)) }()
+	pause := tryEvery
+	defer func() { s.nextTry.Store(int64(time.Since(epoch) + pause)) }()
 	conn, err := dial(s.path())
 	if err != nil {
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			pause = tryAgain
+		}
 		return false
 	}
 	s.mu.Lock()
