@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/resagent/resagent/agent/wire"
 	"github.com/resagent/resagent/policies"
 )
 
@@ -156,13 +157,19 @@ func TestSocketActivation(t *testing.T) {
 	}
 	eventually(t, "systemd-socket-activate listens", func() bool { _, err := os.Lstat(h.socket()); return err == nil })
 	w := h.worker()
-	w.call(u, pathHold, 5)
+	w.call(u, pathNow, 1)
 	h.ready() // nothing started it but the worker's first call
+	h.sessions(1)
+	eventually(t, "the worker has the agent's policies", func() bool {
+		w.call(u, pathNow, 1)
+		return h.limit("shop", wire.Bulkhead).Processes == 1
+	})
+	w.call(u, pathHold, 5)
 	u.inFlight(2)
 	throughout(t, 50*time.Millisecond, "the limit holds", func() bool { return u.count().inFlight == 2 })
 	u.release()
-	if r := w.finish(); r.OK != 5 {
-		t.Errorf("%+v, want 5 good answers", r)
+	if r := w.finish(); r.OK != r.Calls {
+		t.Errorf("%+v, want good answers to all calls", r)
 	}
 	noneGranted(h)
 	if _, err := os.Lstat(h.path("never.sock")); err == nil {

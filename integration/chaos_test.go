@@ -40,23 +40,11 @@ func TestBulkheadThroughKills(t *testing.T) {
 	random.Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
 	for end := time.Now().Add(d); time.Now().Before(end) || len(todo) > 0; {
 		c.breathe()
-		if len(todo) > 0 {
-			todo[0]()
-			todo = todo[1:]
-			continue
+		if len(todo) == 0 {
+			todo = append(todo, c.pick())
 		}
-		switch n := random.IntN(20); {
-		case n < 9:
-			c.killWorker()
-		case n < 13:
-			c.stopWorker()
-		case n < 16:
-			c.changeLimit()
-		case n < 18:
-			c.stopIdle()
-		default:
-			c.killAgent()
-		}
+		todo[0]()
+		todo = todo[1:]
 		now := u.count()
 		c.most = max(c.most, now.most)
 		if t.Failed() || now.excesses > 0 {
@@ -90,6 +78,21 @@ type chaos struct {
 
 	killed, stopped, restarts, changes int
 	most                               int
+}
+
+// pick chooses what happens next.
+func (c *chaos) pick() func() {
+	switch n := c.random.IntN(20); {
+	case n < 9:
+		return c.killWorker
+	case n < 13:
+		return c.stopWorker
+	case n < 16:
+		return c.changeLimit
+	case n < 18:
+		return c.stopIdle
+	}
+	return c.killAgent
 }
 
 func (c *chaos) add() {
