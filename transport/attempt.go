@@ -29,6 +29,10 @@ type attempt struct {
 	moved atomic.Int64  // since c.start, when the request body last moved; 0: not yet
 	ended atomic.Bool
 
+	inner     *http.Request // a hedge's copy of the request; nil: the attempt is none
+	undecided atomic.Bool   // the call may yet be another attempt's: its end is not this one's
+	overtaken atomic.Bool   // cancelled because another attempt won
+
 	mu     sync.Mutex // guards what follows
 	phase  phase
 	since  time.Duration // when the phase began, since c.start
@@ -44,12 +48,18 @@ func (c *call) newAttempt() *attempt {
 	if a.c != nil {
 		a = &attempt{begun: c.since()}
 	}
+	c.newest = a
+	a.open(c)
+	return a
+}
+
+// open gives the attempt its context and its timer.
+func (a *attempt) open(c *call) {
 	a.c = c
 	a.ctx, a.cancel = context.WithCancelCause(c.ctx)
-	c.newest = a
 	p := c.rules.Timeout
 	if p == nil {
-		return a
+		return
 	}
 	first := p.Attempt
 	if c.total > 0 {
@@ -63,7 +73,6 @@ func (c *call) newAttempt() *attempt {
 		a.timer = time.AfterFunc(first, a.fire)
 		a.mu.Unlock()
 	}
-	return a
 }
 
 // toBase sends the request and judges what comes.
@@ -102,6 +111,9 @@ func (a *attempt) toBase() result {
 	a.loose = resp
 	r := c.classify(resp, err, struck)
 	r.attempt = a
+	if err != nil && a.overtaken.Load() { // how it would have ended nobody knows
+		r.outcome, r.final = ignored, true
+	}
 	if c.t.Observe != nil {
 		e := c.event(Attempted)
 		e.Attempt, e.Status, e.Err, e.Took = int(n), r.status, err, c.since()-began
@@ -120,7 +132,7 @@ func (a *attempt) settle(r *result) {
 		a.ticket = spent
 		c.circuit(ch)
 	}
-	if r.resp == nil || bodiless(c.req.Method, r.resp) {
+	if r.resp == nil || bodiless(c.method, r.resp) {
 		a.release()
 		return
 	}
@@ -168,7 +180,7 @@ func (a *attempt) release() {
 	a.mu.Unlock()
 	a.permit.Release()
 	a.cancel(nil)
-	if a.c.unlink != nil {
+	if a.c.unlink != nil && !a.undecided.Load() {
 		a.c.unlink()
 	}
 }
@@ -177,6 +189,9 @@ func (a *attempt) release() {
 // header and body where they differ.
 func (a *attempt) request() (*http.Request, error) {
 	c := a.c
+	if a.inner != nil {
+		return a.inner, nil
+	}
 	inner := c.req.WithContext(a.ctx)
 	inner.Header = c.header
 	if c.upload == nil {

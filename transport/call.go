@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -13,15 +14,17 @@ import (
 // call is one logical request on its way. One goroutine works on it; what
 // others may touch is atomic, or guarded by the attempt's lock.
 type call struct {
-	t     *Transport
-	req   *http.Request   // the caller's, never changed
-	ctx   context.Context // the caller's, or one detached from it by a stale answer
-	start time.Time       // all times of a call count from here
-	until time.Duration   // the caller's deadline; 0: none
-	info  *Info
+	t      *Transport
+	req    *http.Request   // the caller's, never changed
+	method string          // its method: a cancelled hedge may ask when req is the caller's again
+	ctx    context.Context // the caller's, or one detached from it by a stale answer
+	start  time.Time       // all times of a call count from here
+	until  time.Duration   // the caller's deadline; 0: none
+	info   *Info
 
 	up        *upstream
 	authority *authority // nil: no circuit
+	at        string     // scheme and host for events, where there is no circuit
 	rules     *policies.Policy
 
 	header   http.Header   // what is sent: the caller's, or a copy with a key
@@ -36,6 +39,10 @@ type call struct {
 	waited   time.Duration
 	stopped  string
 	served   Source
+
+	beside   *hedge // of an attempt that is under way; nil: none
+	hedged   bool   // two attempts were sent beside each other
+	hedgeWon bool   // and the second's answer is given
 
 	newest   *attempt
 	reserved client.Reservation // of the retry that is waiting or under way
@@ -56,6 +63,10 @@ func (c *call) policy() {
 	c.info, _ = c.ctx.Value(infoKey{}).(*Info)
 	c.up, c.authority = c.t.find(s, tab, c.req, c.start)
 	c.rules, c.header = c.up.policy, c.req.Header
+	if c.authority == nil && c.t.Observe != nil {
+		scheme, host := normal(c.req.URL)
+		c.at = scheme + "://" + host
+	}
 	c.openUpload()
 }
 
@@ -97,6 +108,8 @@ func (c *call) fill() {
 		Waited:   c.waited,
 		Served:   c.served,
 		Stopped:  c.stopped,
+		Hedged:   c.hedged,
+		HedgeWon: c.hedgeWon,
 	}
 	if b := c.breaker(); b != nil {
 		c.info.Breaker = b.state().String()
@@ -108,6 +121,9 @@ func (c *call) fill() {
 func (c *call) end() {
 	if c.done {
 		return
+	}
+	if c.beside != nil {
+		c.beside.leave()
 	}
 	if c.newest != nil {
 		c.newest.abandon()
@@ -127,15 +143,18 @@ func (c *call) end() {
 
 // event begins an Event about this call.
 func (c *call) event(k Kind) Event {
-	e := Event{Kind: k, Context: c.ctx, Upstream: c.up.name, Attempt: int(c.attempts.Load())}
-	switch {
-	case c.authority != nil:
+	e := Event{Kind: k, Context: c.ctx, Upstream: c.up.name, Authority: c.at, Attempt: int(c.attempts.Load())}
+	if c.authority != nil {
 		e.Authority = c.authority.name
-	case c.t.Observe != nil:
-		scheme, host := normal(c.req.URL)
-		e.Authority = scheme + "://" + host
 	}
 	return e
+}
+
+// panicked tells of a panic that has no caller any more.
+func (c *call) panicked(v any) {
+	e := c.event(Panicked)
+	e.Detail = fmt.Sprint(v)
+	c.t.tell(e)
 }
 
 // circuit tells of what an outcome did to the circuit.

@@ -7,7 +7,8 @@
 //
 //	Fallback(Key(Deadline(Retry(Breaker(Bulkhead(Rate(Attempt(Base))))))))
 //
-// which [Transport.RoundTrip] reads as. The order is a decision: no permit is
+// which [Transport.RoundTrip] reads as; in place of Retry a slow GET or HEAD may
+// have Hedge, if its policy says so. The order is a decision: no permit is
 // held during a backoff, the circuit sees every attempt, waiting in our own
 // queue is never blamed on the upstream, and our own refusals are not retried,
 // not counted as failures, and spend no budget.

@@ -23,7 +23,8 @@ type Event struct {
 	// Status of the response, 0 if there was none.
 	Status int
 	Err    error
-	// Took is how long an attempt took to its headers or its error.
+	// Took is how long an attempt took to its headers or its error, or until
+	// it was hedged.
 	Took time.Duration
 	// Wait is the time until the next attempt, or until a circuit lets a
 	// probe through.
@@ -38,6 +39,7 @@ type Kind uint8
 const (
 	Attempted     Kind = iota + 1 // an attempt got its headers or failed
 	Retrying                      // another attempt will follow after Wait
+	Hedged                        // a second attempt is sent beside one that has taken Took so far
 	Stopped                       // an attempt worth repeating is not repeated; Detail says why
 	Refused                       // this host said no
 	Replayed                      // the base sent a body again by itself
@@ -50,7 +52,7 @@ const (
 )
 
 var kindNames = [kinds]string{
-	Attempted: "attempt", Retrying: "retrying", Stopped: "not retried", Refused: "refused",
+	Attempted: "attempt", Retrying: "retrying", Hedged: "hedged", Stopped: "not retried", Refused: "refused",
 	Replayed: "replayed by the base", CircuitOpened: "circuit opened", CircuitClosed: "circuit closed",
 	Served: "fallback served", NotApplied: "policy not applied", Panicked: "base panicked",
 }

@@ -25,6 +25,9 @@ type Info struct {
 	// Breaker is the state of the authority's circuit afterwards: "closed",
 	// "open", "half-open", or empty if it has none.
 	Breaker string
+	// Hedged: a second attempt was sent beside a first one that was slow.
+	// HedgeWon: it brought the answer.
+	Hedged, HedgeWon bool
 	// Stopped says why there was no further attempt, if the last one was worth
 	// repeating. Empty otherwise.
 	Stopped string

@@ -41,6 +41,7 @@ func TestNothingLeaks(t *testing.T) {
 		Timeout:        &policies.Timeout{Attempt: 50 * time.Millisecond, Idle: 50 * time.Millisecond, Total: 2 * time.Second},
 		Retry:          &policies.Retry{Backoff: policies.Backoff{Base: time.Millisecond, Max: 2 * time.Millisecond, ThrottledBase: time.Millisecond}},
 		Bulkhead:       &policies.Bulkhead{MaxConcurrent: 16, MaxWaiting: 64, MaxWait: time.Second},
+		Hedge:          &policies.Hedge{Delay: 3 * time.Millisecond, MaxExtraLoad: 1},
 		RateLimit:      &policies.RateLimit{Rate: 1e6, Burst: 1e6},
 		CircuitBreaker: &policies.CircuitBreaker{FailureRate: 1, MinRequests: 10000, ConsecutiveFailures: 10000},
 		Fallback:       &policies.Fallback{Stale: &policies.Stale{MaxStale: time.Hour, After: 5 * time.Millisecond}},

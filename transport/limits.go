@@ -23,7 +23,7 @@ func (a *attempt) admit() (r result, ok bool) {
 	if r, ok = a.circuit(); !ok {
 		return r, false
 	}
-	if c.info != nil { // nobody else asks how long it took
+	if c.info != nil && a.inner == nil { // nobody else asks how long it took
 		began := c.since()
 		defer func() { c.waited += c.since() - began }()
 	}

@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -20,8 +19,8 @@ func (c *call) race(after time.Duration) (resp *http.Response, err error, late b
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.ctx))
 	untie := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
 	w := &call{
-		t: c.t, req: c.req.Clone(ctx), ctx: ctx, start: c.start, until: c.callersDeadline(),
-		up: c.up, authority: c.authority, rules: c.rules, tries: c.tries,
+		t: c.t, req: c.req.Clone(ctx), method: c.method, ctx: ctx, start: c.start, until: c.callersDeadline(),
+		up: c.up, authority: c.authority, at: c.at, rules: c.rules, tries: c.tries,
 	}
 	w.header = w.req.Header
 	if c.info != nil {
@@ -72,7 +71,7 @@ func (c *call) adopt(w *call, f finish) (*http.Response, error, bool) {
 		panic(f.panic)
 	}
 	c.attempts.Store(w.attempts.Load())
-	c.waited, c.stopped = w.waited, w.stopped
+	c.waited, c.stopped, c.hedged, c.hedgeWon = w.waited, w.stopped, w.hedged, w.hedgeWon
 	if c.ctx.Err() != nil && errors.Is(f.err, context.Canceled) {
 		f.err = context.Cause(c.ctx) // a deadline reaches a detached context as a cancellation
 	}
@@ -106,9 +105,7 @@ func (w *call) alone(done chan<- finish, left <-chan struct{}) {
 // refresh reads a late answer into the cache.
 func (w *call) refresh(f finish) {
 	if f.panic != nil {
-		e := w.event(Panicked)
-		e.Detail = fmt.Sprint(f.panic)
-		w.t.tell(e)
+		w.panicked(f.panic)
 	}
 	if f.resp == nil {
 		return

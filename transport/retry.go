@@ -22,8 +22,8 @@ import (
 // in the end is decided here.
 func (c *call) withRetry() (*http.Response, error) {
 	c.planAttempts()
-	r := c.attempt()
-	if c.rules.RetryBudget != nil && r.resp != nil && r.good() {
+	r := c.firstAttempt()
+	if c.rules.RetryBudget != nil && r.good() && r.attempt == &c.first {
 		c.up.limits.Deposit()
 	}
 	next := c.consider(&r)
@@ -71,6 +71,9 @@ func (c *call) consider(r *result) plan {
 	}
 	next := decide(p, c.facts(r))
 	c.maybe = c.maybe || !r.neverSent
+	if next.again && c.hedged {
+		next = plan{why: "it was hedged"}
+	}
 	if b := c.breaker(); next.again && b != nil && b.left() > next.wait {
 		next = plan{why: "the circuit is open"} // and would be when the wait is over
 	}

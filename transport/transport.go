@@ -63,7 +63,7 @@ type Transport struct {
 //  2. fallback: wraps all that follows, our own refusals too
 //  3. idempotency key: one for all attempts
 //  4. total deadline: bounds waiting and the beginning of attempts
-//  5. retry, of attempts which each pass:
+//  5. retry or hedge, of attempts which each pass:
 //  6. circuit breaker
 //  7. bulkhead
 //  8. rate limit
@@ -76,7 +76,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.Header == nil {
 		return t.base().RoundTrip(req) // which says what is missing
 	}
-	c := &call{t: t, req: req, ctx: req.Context(), start: time.Now()}
+	c := &call{t: t, req: req, method: req.Method, ctx: req.Context(), start: time.Now()}
 	defer c.end()
 	c.policy()                    // 1
 	resp, err := c.withFallback() // 2, and by way of send the others

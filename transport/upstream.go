@@ -26,6 +26,9 @@ type upstream struct {
 	limits *client.Limits
 	base   http.RoundTripper // its own connection pool; nil: the transport's base
 	last   atomic.Pointer[seen]
+
+	p95    p95 // of its GETs and HEADs, if it is hedged after that
+	hedges allowance
 }
 
 // seen spares a second look at the authorities when the same one is called
