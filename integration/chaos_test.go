@@ -43,8 +43,12 @@ func TestBulkheadThroughKills(t *testing.T) {
 		if len(todo) == 0 {
 			todo = append(todo, c.pick())
 		}
+		began := u.now()
 		todo[0]()
 		todo = todo[1:]
+		if took := u.now() - began; took > 2*time.Second {
+			t.Logf("slow: %v from %v on", took, began)
+		}
 		now := u.count()
 		c.most = max(c.most, now.most)
 		if t.Failed() || now.excesses > 0 {
@@ -61,6 +65,12 @@ func TestBulkheadThroughKills(t *testing.T) {
 	now := u.count()
 	t.Logf("%d calls, %d abandoned, at most %d in flight; %d workers killed, %d stopped; agent killed %d times; limit changed %d times",
 		now.calls, now.abandoned, c.most, c.killed, c.stopped, c.restarts, c.changes)
+	arrivals, _ := u.times()
+	for i, a := range arrivals[1:] {
+		if gap := a - arrivals[i]; gap > 500*time.Millisecond {
+			t.Logf("no call for %v from %v on", gap, arrivals[i])
+		}
+	}
 	if now.inFlight != 0 {
 		t.Errorf("%d calls in flight with all workers gone", now.inFlight)
 	}
@@ -106,6 +116,7 @@ func (c *chaos) add() {
 func (c *chaos) breathe() { c.u.further(c.random.IntN(200)) }
 
 func (c *chaos) killWorker() {
+	c.note("kill worker")
 	c.endWorker()
 	c.add()
 }
@@ -136,6 +147,7 @@ func (c *chaos) stopIdle() {
 // meanwhile, and the worker too.
 func (c *chaos) stop(choose func() *worker, afterwards func(*worker)) {
 	c.stopped++
+	c.note("stop worker")
 	c.h.sessions(len(c.workers))
 	w := choose()
 	w.signal(syscall.SIGSTOP)
@@ -154,6 +166,7 @@ func (c *chaos) any() *worker { return c.workers[c.random.IntN(len(c.workers))] 
 // killAgent kills the agent and starts another, at once or a moment later,
 // well within the grace.
 func (c *chaos) killAgent() {
+	c.note("kill agent")
 	c.restarts++
 	// A process that has not heard of the agent yet would be without limits.
 	c.h.sessions(len(c.workers))
@@ -175,6 +188,7 @@ func (c *chaos) killAgent() {
 // the reload, a lower one from when what was granted before has ended.
 func (c *chaos) changeLimit() {
 	c.changes++
+	c.note("change limit")
 	limit := 3 + c.random.IntN(12)
 	if limit > c.limit {
 		c.u.allow(limit)
@@ -190,3 +204,5 @@ func (c *chaos) changeLimit() {
 	}
 	c.limit = limit
 }
+
+func (c *chaos) note(what string) { c.t.Logf("%v %s", c.u.now(), what) }
