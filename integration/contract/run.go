@@ -1,0 +1,204 @@
+package contract
+
+import (
+	"fmt"
+	"net/http"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Wrap makes the round tripper under test over a base. Each call makes a new
+// one with no history.
+type Wrap func(base http.RoundTripper) http.RoundTripper
+
+// Options say what is under test. The zero value is for one that changes
+// nothing.
+type Options struct {
+	// Upstream to call. Nil: Run starts one.
+	Upstream *Upstream
+	// Bare leaves out the points that ask more than http.Transport promises.
+	Bare bool
+	// Quick leaves out the points that move much data.
+	Quick bool
+	// Adds are the header fields that the round tripper may add to a request.
+	Adds []string
+	// Answers says that failures may be answered in the upstream's place.
+	Answers bool
+	// Refusing makes, by name, round trippers that say no to every request.
+	Refusing map[string]Wrap
+	// Hooked makes one that calls hook in the course of every request. Nil:
+	// there is none.
+	Hooked func(base http.RoundTripper, hook func()) http.RoundTripper
+}
+
+// Point is one thing to be held to.
+type Point struct {
+	Name   string
+	Beyond bool // asks more than http.Transport promises
+	Heavy  bool // moves much data
+	Test   func(*T)
+}
+
+// Points are all there are.
+func Points() []Point {
+	return slices.Concat(requestPoints, closingPoints, redirectPoints, responsePoints,
+		streamPoints, tracePoints, endPoints, panicPoints)
+}
+
+// Run takes what wrap makes through every point, each as a subtest.
+func Run(t *testing.T, wrap Wrap, o Options) {
+	t.Helper()
+	if o.Upstream == nil {
+		o.Upstream = Start()
+		t.Cleanup(o.Upstream.Close)
+	}
+	for _, p := range Points() {
+		if p.Beyond && o.Bare || p.Heavy && o.Quick {
+			continue
+		}
+		t.Run(p.Name, func(t *testing.T) {
+			for _, f := range Check(p, wrap, o) {
+				t.Error(f)
+			}
+		})
+	}
+}
+
+// patience is how long anything in a point may take before it counts as
+// hanging.
+const patience = 5 * time.Second
+
+// Check does one point and says what is wrong; nothing if all is well. A panic
+// and a point that never ends are findings too. Options.Upstream must be set.
+func Check(p Point, wrap Wrap, o Options) []string {
+	t := &T{wrap: wrap, o: o, up: o.Upstream}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer t.end()
+		defer func() {
+			if v := recover(); v != nil {
+				t.Errorf("panic: %v", v)
+			}
+		}()
+		p.Test(t)
+	}()
+	timer := time.NewTimer(6 * patience)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		t.Errorf("it hangs")
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.findings)
+}
+
+// T is a point under way. Its methods may be called by several goroutines.
+type T struct {
+	wrap Wrap
+	o    Options
+	up   *Upstream
+
+	mu       sync.Mutex
+	findings []string
+	cleanups []func()
+	bodies   []*upload
+	bases    [2]*http.Transport // of same: the bare one, and the one below what is tested
+}
+
+// Errorf notes a finding.
+func (t *T) Errorf(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.findings = append(t.findings, fmt.Sprintf(format, args...))
+}
+
+// Fatalf notes a finding and ends the point.
+func (t *T) Fatalf(format string, args ...any) {
+	t.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+// cleanup runs f at the end of the point, last one first.
+func (t *T) cleanup(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cleanups = append(t.cleanups, f)
+}
+
+// end cleans up and then looks at the request bodies once more: a second Close
+// may have come late.
+func (t *T) end() {
+	for {
+		t.mu.Lock()
+		n := len(t.cleanups)
+		if n == 0 {
+			t.mu.Unlock()
+			break
+		}
+		f := t.cleanups[n-1]
+		t.cleanups = t.cleanups[:n-1]
+		t.mu.Unlock()
+		f()
+	}
+	for _, b := range t.bodies {
+		b.verdict(t)
+	}
+}
+
+// base is a bare transport of this point's own.
+func (t *T) base() *http.Transport {
+	tr := &http.Transport{ExpectContinueTimeout: patience}
+	t.cleanup(tr.CloseIdleConnections)
+	return tr
+}
+
+// same runs an exchange on a bare transport and then through the round tripper
+// under test, and compares the transcripts.
+func (t *T) same(what string, run func(rt http.RoundTripper, say func(format string, args ...any))) {
+	var lines [2][]string
+	for i, wrap := range []Wrap{func(b http.RoundTripper) http.RoundTripper { return b }, t.wrap} {
+		if t.bases[i] == nil {
+			t.bases[i] = t.base()
+		}
+		run(wrap(t.bases[i]), func(format string, args ...any) {
+			lines[i] = append(lines[i], fmt.Sprintf(format, args...))
+		})
+	}
+	t.compare(what, lines[0], lines[1])
+}
+
+// compare says where two transcripts part.
+func (t *T) compare(what string, bare, got []string) {
+	for i := range max(len(bare), len(got)) {
+		a, b := "nothing", "nothing"
+		if i < len(bare) {
+			a = bare[i]
+		}
+		if i < len(got) {
+			b = got[i]
+		}
+		if a != b {
+			t.Errorf("%s: got %s; bare: %s", what, b, a)
+			return
+		}
+	}
+}
+
+// within runs f and says if it does not end.
+func (t *T) within(what string, f func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		t.Fatalf("%s: it hangs", what)
+	}
+}
