@@ -28,6 +28,9 @@ var imports = map[string][]string{
 	"transport":           {"agent/client", "policies", "fallbackcache", "idempotency", retryablehttp, gobreaker, rate},
 	"cmd/resagent":        {"agent", "agent/wire", "agent/page", "agent/client", "policies", "policies/policyfile", "transport", "fallbackcache", "idempotency", pflag, sys},
 	"integration":         {}, // tests only
+
+	"integration/contract":  {},
+	"integration/scenarios": {}, // tests only
 }
 
 // Modules from outside; each has its reason in DESIGN.md.

@@ -9,7 +9,7 @@ import (
 )
 
 var redirectPoints = []Point{
-	{Name: "no redirect is followed, whatever its Location", Test: redirects},
+	{Name: "no redirect is followed, whatever its Location", Heavy: true, Test: redirects},
 	{Name: "307 and 308 leak nothing", Test: keptMethod},
 }
 

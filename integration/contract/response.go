@@ -11,7 +11,7 @@ import (
 
 var responsePoints = []Point{
 	{Name: "responses are as from the bare base", Test: sameResponse},
-	{Name: "the same over HTTP/2", Test: sameResponse2},
+	{Name: "the same over HTTP/2", Heavy: true, Test: sameResponse2},
 	{Name: "the last failing answer reaches the caller whole", Test: failingStatuses},
 	{Name: "errors are found as from the bare base", Test: sameErrors},
 	{Name: "cancels and deadlines in the body", Test: endedBodies},

@@ -21,7 +21,7 @@ type Options struct {
 	Upstream *Upstream
 	// Bare leaves out the points that ask more than http.Transport promises.
 	Bare bool
-	// Quick leaves out the points that move much data.
+	// Quick leaves out the points that take long.
 	Quick bool
 	// Adds are the header fields that the round tripper may add to a request.
 	Adds []string
@@ -38,7 +38,7 @@ type Options struct {
 type Point struct {
 	Name   string
 	Beyond bool // asks more than http.Transport promises
-	Heavy  bool // moves much data
+	Heavy  bool // takes long
 	Test   func(*T)
 }
 
