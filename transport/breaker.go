@@ -14,8 +14,8 @@ import (
 
 // breaker is the circuit of one authority. A single word says who may pass, so
 // that a call in the closed state costs one atomic load. gobreaker judges the
-// closed state: it is told an outcome when it is known, Allow and done back to
-// back, because its window forgets calls that began before it. The unbroken
+// closed state: it is told an outcome when it is known, as of a call without
+// length, because its window forgets calls that began before it. The unbroken
 // run of failures is counted here: gobreaker's decays with the window.
 type breaker struct {
 	set  policies.CircuitBreaker
@@ -23,7 +23,7 @@ type breaker struct {
 
 	word atomic.Uint64 // state:2 | epoch:14 | until:48, microseconds since born
 	run  atomic.Int32  // failures since the last success
-	gb   atomic.Pointer[gobreaker.TwoStepCircuitBreaker[struct{}]]
+	gb   atomic.Pointer[gobreaker.CircuitBreaker[struct{}]]
 
 	mu     sync.Mutex // guards changes of state, and:
 	opens  int        // openings since it was last closed
@@ -88,12 +88,12 @@ func newBreaker(set policies.CircuitBreaker, now time.Time) *breaker {
 }
 
 // judge makes the gobreaker of one closed period.
-func (b *breaker) judge() *gobreaker.TwoStepCircuitBreaker[struct{}] {
-	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+func (b *breaker) judge() *gobreaker.CircuitBreaker[struct{}] {
+	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Interval:     b.set.Window,
 		BucketPeriod: max(b.set.Window/10, 1),
 		ReadyToTrip: func(n gobreaker.Counts) bool {
-			// Requests also counts calls between their Allow and their done.
+			// Requests also counts outcomes that are being told.
 			ended := n.TotalSuccesses + n.TotalFailures
 			return ended >= uint32(b.set.MinRequests) && float64(n.TotalFailures) >= b.set.FailureRate*float64(ended)
 		},
@@ -152,10 +152,10 @@ func (b *breaker) record(t ticket, o outcome) change {
 		if b.run.Load() != 0 {
 			b.run.Store(0)
 		}
-		b.judged(nil)
+		b.judged(succeeds)
 	case failure:
 		run := b.run.Add(1)
-		tripped := b.judged(errFailed)
+		tripped := b.judged(fails)
 		if tripped || b.set.ConsecutiveFailures > 0 && int(run) >= b.set.ConsecutiveFailures {
 			return b.trip(t, time.Now())
 		}
@@ -175,15 +175,19 @@ func (b *breaker) fail() change {
 
 var errFailed = errors.New("failed")
 
+func succeeds() (struct{}, error) { return struct{}{}, nil }
+func fails() (struct{}, error)    { return struct{}{}, errFailed }
+
 // judged tells gobreaker an outcome, and says whether it would open.
-func (b *breaker) judged(err error) bool {
+func (b *breaker) judged(outcome func() (struct{}, error)) bool {
 	gb := b.gb.Load()
-	done, refused := gb.Allow()
-	if refused != nil {
-		return true // it opened between another call's outcome and our word
+	switch _, err := gb.Execute(outcome); err {
+	case nil:
+		return false
+	case errFailed:
+		return gb.State() == gobreaker.StateOpen
 	}
-	done(err)
-	return err != nil && gb.State() == gobreaker.StateOpen
+	return true // it opened between another call's outcome and our word
 }
 
 func (b *breaker) recordProbe(t ticket, o outcome) change {
