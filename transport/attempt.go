@@ -132,7 +132,7 @@ func (a *attempt) settle(r *result) {
 		a.ticket = spent
 		c.circuit(ch)
 	}
-	if r.resp == nil || bodiless(c.method, r.resp) {
+	if r.resp == nil || bodiless(a.method(), r.resp) {
 		a.release()
 		return
 	}
@@ -206,6 +206,15 @@ func (a *attempt) request() (*http.Request, error) {
 		inner.GetBody = c.upload.replay
 	}
 	return inner, nil
+}
+
+// method is the request's. A hedge asks its own copy: it may end when the
+// request is the caller's again.
+func (a *attempt) method() string {
+	if a.inner != nil {
+		return a.inner.Method
+	}
+	return a.c.req.Method
 }
 
 // bodiless says whether no body follows these headers.

@@ -37,8 +37,8 @@ type place struct {
 
 // authority is a scheme, host and port that was called.
 type authority struct {
-	name    string // scheme://host[:port], normalised
-	breaker *breaker
+	name    string       // scheme://host[:port], normalised
+	breaker *breaker     // nil: its policy has none
 	up      *upstream    // of an authority that no policy names, else nil
 	used    atomic.Int64 // Unix seconds
 }

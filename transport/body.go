@@ -24,7 +24,7 @@ type body struct {
 // wrap puts the body into the response.
 func (b *body) wrap(a *attempt, resp *http.Response) {
 	b.a, b.rc = a, resp.Body
-	b.timed = hasIdle(a.c.method, resp)
+	b.timed = hasIdle(a.method(), resp)
 	resp.Body = b
 	if w, ok := b.rc.(io.Writer); ok { // 101 Switching Protocols
 		resp.Body = &writableBody{b, w}

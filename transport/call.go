@@ -14,17 +14,15 @@ import (
 // call is one logical request on its way. One goroutine works on it; what
 // others may touch is atomic, or guarded by the attempt's lock.
 type call struct {
-	t      *Transport
-	req    *http.Request   // the caller's, never changed
-	method string          // its method: a cancelled hedge may ask when req is the caller's again
-	ctx    context.Context // the caller's, or one detached from it by a stale answer
-	start  time.Time       // all times of a call count from here
-	until  time.Duration   // the caller's deadline; 0: none
-	info   *Info
+	t     *Transport
+	req   *http.Request   // the caller's, never changed
+	ctx   context.Context // the caller's, or one detached from it by a stale answer
+	start time.Time       // all times of a call count from here
+	until time.Duration   // the caller's deadline; 0: none
+	info  *Info
 
 	up        *upstream
-	authority *authority // nil: no circuit
-	at        string     // scheme and host for events, where there is no circuit
+	authority *authority
 	rules     *policies.Policy
 
 	header   http.Header   // what is sent: the caller's, or a copy with a key
@@ -33,23 +31,24 @@ type call struct {
 	upload   *upload       // the request's body; nil: none
 	tries    int           // most attempts that may be sent
 
+	waited  time.Duration
+	stopped string
+	served  Source
+
+	newest   *attempt
+	beside   *hedge             // of an attempt that is under way; nil: none
+	reserved client.Reservation // of the retry that is waiting or under way
+	unlink   func()             // ends the tie to a caller's context it was detached from
+
 	attempts atomic.Int32
 	replays  atomic.Int32
 	maybe    bool // an attempt may have reached the upstream
-	waited   time.Duration
-	stopped  string
-	served   Source
+	holds    bool // reserved has not been ended
+	hedged   bool // two attempts were sent beside each other
+	hedgeWon bool // and the second's answer is given
+	done     bool // RoundTrip returned by itself
 
-	beside   *hedge // of an attempt that is under way; nil: none
-	hedged   bool   // two attempts were sent beside each other
-	hedgeWon bool   // and the second's answer is given
-
-	newest   *attempt
-	reserved client.Reservation // of the retry that is waiting or under way
-	holds    bool               // reserved has not been ended
-	unlink   func()             // ends the tie to a caller's context it was detached from
-	done     bool               // RoundTrip returned by itself
-	first    attempt
+	first attempt
 }
 
 // since is the time since the call began.
@@ -63,20 +62,11 @@ func (c *call) policy() {
 	c.info, _ = c.ctx.Value(infoKey{}).(*Info)
 	c.up, c.authority = c.t.find(s, tab, c.req, c.start)
 	c.rules, c.header = c.up.policy, c.req.Header
-	if c.authority == nil && c.t.Observe != nil {
-		scheme, host := normal(c.req.URL)
-		c.at = scheme + "://" + host
-	}
 	c.openUpload()
 }
 
 // breaker of the call; nil: none.
-func (c *call) breaker() *breaker {
-	if c.authority == nil {
-		return nil
-	}
-	return c.authority.breaker
-}
+func (c *call) breaker() *breaker { return c.authority.breaker }
 
 // deliver gives the caller what the layers came to.
 func (c *call) deliver(resp *http.Response, err error) (*http.Response, error) {
@@ -143,11 +133,7 @@ func (c *call) end() {
 
 // event begins an Event about this call.
 func (c *call) event(k Kind) Event {
-	e := Event{Kind: k, Context: c.ctx, Upstream: c.up.name, Authority: c.at, Attempt: int(c.attempts.Load())}
-	if c.authority != nil {
-		e.Authority = c.authority.name
-	}
-	return e
+	return Event{Kind: k, Context: c.ctx, Upstream: c.up.name, Authority: c.authority.name, Attempt: int(c.attempts.Load())}
 }
 
 // panicked tells of a panic that has no caller any more.

@@ -74,7 +74,7 @@ func (c *call) firstAttempt() result {
 // hedgeable says whether the call may be sent twice at a time without harm. A
 // stream of events or another protocol is not slow when it is silent.
 func (c *call) hedgeable() bool {
-	return reads(c.method) && c.upload == nil && !has(c.header, "Upgrade") &&
+	return reads(c.req.Method) && c.upload == nil && !has(c.header, "Upgrade") &&
 		!strings.HasPrefix(c.header.Get("Accept"), "text/event-stream")
 }
 

@@ -19,8 +19,8 @@ func (c *call) race(after time.Duration) (resp *http.Response, err error, late b
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.ctx))
 	untie := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
 	w := &call{
-		t: c.t, req: c.req.Clone(ctx), method: c.method, ctx: ctx, start: c.start, until: c.callersDeadline(),
-		up: c.up, authority: c.authority, at: c.at, rules: c.rules, tries: c.tries,
+		t: c.t, req: c.req.Clone(ctx), ctx: ctx, start: c.start, until: c.callersDeadline(),
+		up: c.up, authority: c.authority, rules: c.rules, tries: c.tries,
 	}
 	w.header = w.req.Header
 	if c.info != nil {

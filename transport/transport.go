@@ -76,7 +76,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.Header == nil {
 		return t.base().RoundTrip(req) // which says what is missing
 	}
-	c := &call{t: t, req: req, method: req.Method, ctx: req.Context(), start: time.Now()}
+	c := &call{t: t, req: req, ctx: req.Context(), start: time.Now()}
 	defer c.end()
 	c.policy()                    // 1
 	resp, err := c.withFallback() // 2, and by way of send the others

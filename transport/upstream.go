@@ -61,8 +61,7 @@ func (t *Transport) tableFor(s *client.Session) *table {
 	return tab
 }
 
-// find gives the upstream and the authority of a request. The authority is nil
-// where its policy has no circuit breaker.
+// find gives the upstream and the authority of a request.
 func (t *Transport) find(s *client.Session, tab *table, req *http.Request, now time.Time) (*upstream, *authority) {
 	named := t.named(tab, req)
 	if named == nil {
@@ -77,9 +76,6 @@ func (t *Transport) find(s *client.Session, tab *table, req *http.Request, now t
 	up := tab.states[named.Index].Load()
 	if up == nil {
 		up = t.state(req.Context(), s, tab, named)
-	}
-	if up.policy.CircuitBreaker == nil {
-		return up, nil
 	}
 	a := remembered(&up.last, req.URL)
 	if a == nil {
