@@ -19,7 +19,7 @@ import (
 const (
 	demoDuration = 42 * time.Second
 	demoShortest = 20 * time.Second
-	demoLongest  = 60 * time.Second
+	demoLongest  = 55 * time.Second
 )
 
 // demo is `resagent demo`: the product at work on real processes and sockets,
@@ -29,7 +29,7 @@ const (
 func demo(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	seed := fs.Uint64("seed", 0, "the `NUMBER` that decides all that is left to chance (default: drawn)")
 	asJSON := fs.Bool("json", false, "print the result as JSON; the log goes to standard error")
-	duration := fs.Duration("duration", demoDuration, "how long it takes, from 20s to 60s")
+	duration := fs.Duration("duration", demoDuration, "about how long it takes, from 20s to 55s")
 	scope := fs.String("scope", "host", "who shares the limits: host, or process to see which promises break without an agent's limits")
 	role := fs.String("role", "", "")
 	tapePath := fs.String("tape", "", "")

@@ -17,8 +17,8 @@ type evidence struct {
 // measured is what the evidence comes to. NaN: it could not be measured.
 type measured struct {
 	Scenes []sceneMeasured
-	// QuotesSecond and QuotesTenth are the most calls to quotes in any second
-	// and in any 100 ms.
+	// QuotesSecond and QuotesTenth are the most calls to quotes that were let go
+	// in any second and in any 100 ms.
 	QuotesSecond, QuotesTenth int
 
 	// During the outage: original requests to orders that were attempted, and
@@ -168,14 +168,34 @@ func mean(byTime []record, from, to time.Duration) float64 {
 	return sum / (to - from).Seconds()
 }
 
-// quotes counts the calls to quotes in every window that begins with one.
+// quotes counts the calls to quotes in every window that begins with one. A
+// call is dated by when its worker let it go: a busy machine delays one more
+// than another on its way to the upstream, and that is not the limit's doing.
+// One that the upstream died over may come again, without another token, from
+// net/http itself: it is one call.
 func (m *measured) quotes(e evidence) {
-	var times []time.Duration
-	for _, r := range e.merged() {
-		if r.Kind == came && r.Route == quotes {
-			times = append(times, r.at())
+	letGo := map[uint64]time.Duration{}
+	for _, tape := range e.Workers {
+		for _, r := range tape {
+			if r.Kind == called && r.Route == quotes && r.Attempts == 1 {
+				letGo[r.ID] = r.began() + time.Duration(r.Waited)*time.Microsecond
+			}
 		}
 	}
+	seen := map[uint64]bool{}
+	var times []time.Duration
+	for _, r := range e.merged() {
+		if r.Kind != came || r.Route != quotes || seen[r.ID] {
+			continue
+		}
+		seen[r.ID] = true
+		at, known := letGo[r.ID]
+		if !known { // its worker was killed
+			at = r.at()
+		}
+		times = append(times, at)
+	}
+	slices.Sort(times)
 	m.QuotesSecond, m.QuotesTenth = most(times, time.Second), most(times, 100*time.Millisecond)
 }
 
@@ -251,12 +271,26 @@ func (m *measured) stopping(e evidence) {
 	if first == 0 {
 		return
 	}
+	// An attempt belongs to the time before if its call does: it may have been
+	// on its way when the last circuit opened.
+	began := map[uint64]time.Duration{}
+	for _, tape := range e.Workers {
+		for _, r := range tape {
+			if r.Kind == called {
+				began[r.ID] = r.began()
+			}
+		}
+	}
 	last := first
 	for _, r := range e.Upstreams[1] {
 		if r.Kind != came || r.Route != catalog {
 			continue
 		}
-		if r.at() <= all {
+		from, known := began[r.ID]
+		if !known {
+			from = r.at()
+		}
+		if from <= all {
 			last = max(last, r.at())
 		} else {
 			m.Probes++

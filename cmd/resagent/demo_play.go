@@ -31,7 +31,7 @@ func planFor(whole time.Duration) plan {
 }
 
 const (
-	usualLatency = 75 * time.Millisecond
+	usualLatency = 120 * time.Millisecond
 	slowLatency  = 300 * time.Millisecond
 	// agentAway is how long a killed agent is left dead; systemd's RestartSec
 	// in our unit is 50 ms.
@@ -243,6 +243,12 @@ func (p *play) killWorker(ctx context.Context) error {
 	}
 	end := monotonic() + p.plan.worker
 	chosen := p.random.IntN(demoWorkers)
+	// Calls that last, so that it still holds what was seen when it dies.
+	latency := &p.upstreams[0].tape.head.Latency
+	latency.Store(int64(slowLatency))
+	if err := p.wait(ctx, slowest(usualLatency)); err != nil {
+		return err
+	}
 	held := 0
 	if err := p.until(ctx, p.workers[chosen].name+" to hold two permits", func() bool {
 		held = holds(p.upstreams[0].tape.all(), chosen)
@@ -252,6 +258,7 @@ func (p *play) killWorker(ctx context.Context) error {
 	}
 	p.victim, p.story.Victim, p.story.WorkerKilled = chosen, chosen, monotonic()
 	p.workers[chosen].kill()
+	latency.Store(int64(usualLatency))
 	p.view.say("%s killed with SIGKILL, with %s under way", p.workers[chosen].name, count(held, "call", "calls"))
 	return p.wait(ctx, end-monotonic())
 }
@@ -285,7 +292,7 @@ func (p *play) killUpstream(ctx context.Context) error {
 		return err
 	}
 	p.serving = 1
-	p.view.say("upstream killed with SIGKILL; what comes is counted, and reset")
+	p.view.say("upstream killed with SIGKILL; what comes to its port is counted, and reset (orders has no fallback)")
 	if err := p.wait(ctx, p.plan.outage/2); err != nil {
 		return err
 	}

@@ -66,6 +66,7 @@ upstreams:
     match: [{host: 127.0.0.1, path: /quotes}]
     rate_limit: {rate: %[5]v/s, burst: %[6]d, max_wait: 5s%[2]s}
     circuit_breaker: {open_for: %[3]v, max_open_for: %[4]v}
+    retry: {disabled: true}
     fallback: {static: {body: "no quote now"}}
   orders:
     match: [{host: 127.0.0.1, path: /orders}]

@@ -40,7 +40,8 @@ type record struct {
 	Route    route
 	Outcome  outcome
 	Attempts uint8
-	_        [6]byte
+	_        uint16
+	Waited   uint32 // called: in queues and between attempts, in µs
 }
 
 type kind uint8

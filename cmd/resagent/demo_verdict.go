@@ -26,9 +26,11 @@ type promise struct {
 // number is a float64 that JSON says null for if it is not known.
 type number float64
 
-// MarshalJSON writes null for NaN.
+func (n number) unknown() bool { return math.IsNaN(float64(n)) || math.IsInf(float64(n), 0) }
+
+// MarshalJSON writes null for what is not known.
 func (n number) MarshalJSON() ([]byte, error) {
-	if math.IsNaN(float64(n)) {
+	if n.unknown() {
 		return []byte("null"), nil
 	}
 	return json.Marshal(float64(n))
@@ -44,7 +46,7 @@ const (
 )
 
 func (u unit) text(n number) string {
-	if math.IsNaN(float64(n)) {
+	if n.unknown() {
 		return "unknown"
 	}
 	switch u {
@@ -66,18 +68,19 @@ func (p promise) keep() bool {
 	return p.Measured <= p.Bound
 }
 
-// onTheWay is how much later one call may arrive at the upstream than another
-// that was let go at the same time, on a busy machine.
-const onTheWay = 50 * time.Millisecond
+// off is how long a busy machine may keep a process off the processor between
+// taking a token and looking at the clock.
+const off = 50 * time.Millisecond
 
 // atRate is the most calls in a window at a rate limit: burst + rate x window,
-// and what may have been held up on the way.
+// as far as it can be dated.
 func atRate(window time.Duration) number {
-	return number(math.Floor(demoBurst + demoRate*(window+onTheWay).Seconds()))
+	return number(math.Floor(demoBurst + demoRate*(window+off).Seconds()))
 }
 
 const (
 	byUpstream = "upstream"
+	byBoth     = "upstream, dated by workers"
 	byPort     = "dead upstream's port"
 	byWorkers  = "workers"
 )
@@ -103,9 +106,9 @@ func judge(m measured) []promise {
 			least("catalog, limit in use: "+s.Name, 0.9, number(s.Use), share, byUpstream, "demand is more than the limit all the time")
 		}
 	}
-	way := fmt.Sprintf("rate_limit: burst %d + %v/s x (window + %v that calls may differ on the way)", demoBurst, demoRate, onTheWay)
-	most("quotes, calls in any 1 s", atRate(time.Second), number(m.QuotesSecond), counts, byUpstream, way)
-	most("quotes, calls in any 100 ms", atRate(100*time.Millisecond), number(m.QuotesTenth), counts, byUpstream, way)
+	window := fmt.Sprintf("rate_limit: burst %d + %v/s x (window + %v by which their dates may be wrong)", demoBurst, demoRate, off)
+	most("quotes, calls let go in any 1 s", atRate(time.Second), number(m.QuotesSecond), counts, byBoth, window)
+	most("quotes, calls let go in any 100 ms", atRate(100*time.Millisecond), number(m.QuotesTenth), counts, byBoth, window)
 	most("new limit: until calls begun before have ended", number((slowest(usualLatency) + 500*time.Millisecond).Seconds()), number(m.Drained), seconds, byUpstream, "the longest call, and 500ms")
 	least("killed worker: permits that it held", 1, number(m.PermitsHeld), counts, byUpstream, "else there is nothing to show")
 	most("killed worker: until they are all used again", 0.5, number(m.PermitsBack), seconds, byUpstream, "25ms rest, and the hand-over to others")

@@ -91,8 +91,12 @@ func (v *view) draw() {
 	switch {
 	case v.screen:
 		lines := v.lines()
-		v.wipe()
-		fmt.Fprint(v.out, strings.Join(lines, "\n"), "\n")
+		up := ""
+		if v.drawn > 0 {
+			up = fmt.Sprintf("\x1b[%dA", v.drawn)
+		}
+		// In one write, each line over the old one: no flicker.
+		fmt.Fprint(v.out, up, strings.Join(lines, "\x1b[K\n"), "\x1b[K\n\x1b[J")
 		v.drawn = len(lines)
 	case turn:
 		fmt.Fprintln(v.out, v.line())

@@ -113,7 +113,7 @@ func (w *worker) call(ctx context.Context, on route, key int) outcome {
 	o := w.get(transport.WithInfo(ctx, &info), fmt.Sprintf("/%s/%d", on, key), id, &info)
 	w.tape.write(record{
 		Kind: called, Route: on, ID: id, Ref: uint32((monotonic() - began) / time.Microsecond),
-		Outcome: o, Attempts: uint8(info.Attempts),
+		Outcome: o, Attempts: uint8(info.Attempts), Waited: uint32(info.Waited / time.Microsecond),
 	})
 	return o
 }
