@@ -28,11 +28,12 @@ type Transport struct {
 	// one session, client.Default.
 	Agent *client.Session
 
-	// Cache keeps good answers for policies with a fallback.stale section; no
-	// other policy uses it. Nil: one in memory, this transport's own. Give the
-	// same one to several transports only if their bases call as the same
-	// user: what a Base adds below this transport (a client certificate, a
-	// token) is not part of what an answer is found by.
+	// Cache keeps good answers for policies with a fallback.stale section; of
+	// others it is only told what their unsafe requests change. Nil: one in
+	// memory, this transport's own. Give the same one to several transports
+	// only if their bases call as the same user: what a Base adds below this
+	// transport (a client certificate, a token) is not part of what an answer
+	// is found by.
 	Cache *fallbackcache.Cache
 
 	// Observe is called for each Event, in the course of the call it belongs
