@@ -44,7 +44,7 @@ type attempt struct {
 }
 
 func (c *call) newAttempt() *attempt {
-	a := &c.first // begun at 0, or near enough
+	a := &c.first // begun at 0, or near enough, unless policy said otherwise
 	if a.c != nil {
 		a = &attempt{begun: c.since()}
 	}

@@ -56,9 +56,13 @@ func (c *call) since() time.Duration { return time.Since(c.start) }
 
 // policy finds what applies to the request: one look at immutable data.
 func (c *call) policy() {
+	before := c.t.table.Load()
 	s := c.t.session()
 	s.Attach(c.ctx)
 	tab := c.t.tableFor(s)
+	if tab != before { // it may have waited for the agent's word
+		c.first.begun = c.since()
+	}
 	c.info, _ = c.ctx.Value(infoKey{}).(*Info)
 	c.up, c.authority = c.t.find(s, tab, c.req, c.start)
 	c.rules, c.header = c.up.policy, c.req.Header

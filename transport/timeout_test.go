@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/resagent/resagent/agent/client"
 	"github.com/resagent/resagent/policies"
 )
 
@@ -225,6 +226,25 @@ func TestCallersDeadlineWins(t *testing.T) {
 			t.Errorf("got %v after %v", err, time.Since(began))
 		}
 	})
+}
+
+// TestAttachingCountsForTheTotal: an agent that accepts and says nothing keeps
+// the first calls waiting, on the account of their total time.
+func TestAttachingCountsForTheTotal(t *testing.T) {
+	socket := t.TempDir() + "/agent.sock"
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := &script{answers: []answer{{status: 200}}}
+	session := &client.Session{Socket: socket}
+	defer session.Close()
+	tr := &Transport{Base: s, Agent: session, Policies: compile(t, named(policies.Policy{
+		Timeout: &policies.Timeout{Attempt: policies.None, Total: time.Nanosecond}}))}
+	if _, err := tr.RoundTrip(request(t, "GET", nil)); !errors.Is(err, ErrTotalTimeout) || s.count() != 0 {
+		t.Errorf("got %v after %d attempts, want no attempt after the total time", err, s.count())
+	}
 }
 
 // TestQueueIsNotTheUpstreams: waiting for a permit uses up total, not attempt.
