@@ -202,9 +202,10 @@ func (a *Agent) shut() {
 		a.watch.remove(p.life)
 		if p.page != nil {
 			p.page.Close()
+			p.page = nil
 		}
 	}
-	a.alloc.processes = nil
+	a.alloc.processes, a.alloc.limits = nil, nil
 	a.alloc.ledger.close()
 	a.controlFile.Close()
 }
@@ -219,6 +220,7 @@ func (a *Agent) publish(s *policies.Snapshot) error {
 	a.snapshot, a.line = s, append(line, '\n')
 	a.control.SetGeneration(a.generation)
 	for one := range a.sessions {
+		one.conn.MaxQueue = maxQueue + len(a.line)
 		one.conn.SendLine(a.line)
 	}
 	a.alloc.setPolicies(s, a.now())
@@ -246,6 +248,9 @@ func (a *Agent) Reload() (Reloaded, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.alloc == nil || a.down {
+		return Reloaded{}, errors.New("agent: reload: the agent does not run")
+	}
 	changed := s.ETag() != a.snapshot.ETag()
 	if changed {
 		if err := a.publish(s); err != nil {
@@ -302,6 +307,7 @@ func (a *Agent) beat(ctx context.Context) {
 	for {
 		a.mu.Lock()
 		a.control.Beat()
+		a.alloc.recovered(a.now())
 		a.mu.Unlock()
 		select {
 		case <-ctx.Done():

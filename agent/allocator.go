@@ -70,6 +70,7 @@ func (a *allocator) open(p *process, key limitKey, now time.Duration) (wire.Cell
 	}
 	for _, h := range p.holders {
 		if h.limit == l && h.left() {
+			a.fillTo(l, now)
 			a.dropHolder(h)
 		} else if h.limit == l {
 			return wire.Cell{Upstream: key.name, Kind: key.kind, Index: h.cell, Epoch: h.epoch}, true
@@ -79,7 +80,9 @@ func (a *allocator) open(p *process, key limitKey, now time.Duration) (wire.Cell
 		if p.holders[i] != nil {
 			continue
 		}
-		p.epochs[i] = max(1, p.epochs[i]+1) // skips 0 when it wraps
+		// Above what the page has seen, also under an earlier agent: an old
+		// holder must not match. Skips 0 when it wraps.
+		p.epochs[i] = max(1, max(p.epochs[i], p.page.Cell(i).Newest())+1)
 		h, err := a.addHolder(p, l, i, p.epochs[i], 0)
 		if err != nil {
 			return no(err.Error())
@@ -236,7 +239,7 @@ func (a *allocator) lookPermits(l *limit, now time.Duration) {
 			a.seize(h, &views[i], orders[i].seize)
 		}
 	}
-	granted, extra, waiting := total(views)
+	granted, extra, _ := total(views)
 	free := l.capacity - granted - extra
 	if now >= a.recoverUntil && free > 0 {
 		for i, n := range l.grants(free, views) {
@@ -245,11 +248,33 @@ func (a *allocator) lookPermits(l *limit, now time.Duration) {
 			}
 		}
 	}
-	if waiting > 0 {
+	a.again(l, views, now)
+}
+
+// again has a limit looked at again as long as any caller waits, also for what
+// lies ready: another may take it first, or the process be stopped before it
+// does. One that does not take it is told; if it does not even look then, it
+// counts as stopped.
+func (a *allocator) again(l *limit, views []view, now time.Duration) bool {
+	wanted := false
+	for i, h := range l.holders {
+		v := &views[i]
+		wanted = wanted || v.waiting+v.due > 0
+		switch {
+		case v.due == 0:
+			h.due = 0
+		case h.due == 0:
+			h.due = now
+		case now-h.due >= unseen:
+			a.rouse(h)
+		}
+	}
+	if wanted {
 		a.hot[l] = now + lookAgain
 	} else {
 		delete(a.hot, l)
 	}
+	return wanted
 }
 
 // seize takes up to n back, the cell first and then the ledger.
@@ -295,7 +320,7 @@ func (a *allocator) rouse(h *holder) {
 
 // dropEmpty forgets a removed limit that nobody holds any more.
 func (a *allocator) dropEmpty(l *limit) {
-	if l.removed && len(l.holders) == 0 {
+	if l.removed && len(l.holders) == 0 && a.limits[limitKey{l.name, l.kind}] == l {
 		delete(a.limits, limitKey{l.name, l.kind})
 		delete(a.hot, l)
 		a.ledger.freeLimit(l.slot)
@@ -346,6 +371,7 @@ func (a *allocator) die(p *process) bool {
 // bury frees what a dead process held.
 func (a *allocator) bury(p *process, now time.Duration) {
 	for _, h := range p.holders {
+		a.fillTo(h.limit, now)
 		a.credit(h)
 		l := h.limit
 		a.dropHolder(h)

@@ -65,6 +65,10 @@ type ledger struct {
 	lock *os.File
 
 	free freeLists
+
+	// stored, where not nil, is told before and after each store of a word, and
+	// may panic there: how a test kills an agent between two of them.
+	stored func(at int, v uint64, done bool)
 }
 
 type freeLists struct{ processes, limits, entries []int }
@@ -78,6 +82,17 @@ type identity struct {
 
 func (l *ledger) word(at int) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&l.mem[at]))
+}
+
+// store writes one word.
+func (l *ledger) store(at int, v uint64) {
+	if l.stored != nil {
+		l.stored(at, v, false)
+	}
+	l.word(at).Store(v)
+	if l.stored != nil {
+		l.stored(at, v, true)
+	}
 }
 
 // check is a sum of words that zeroed or overwritten memory does not have.
@@ -96,7 +111,8 @@ func check(words ...uint64) uint64 {
 // openLedger opens the ledger at path, or makes one. The lock beside it is
 // held until close; it also remembers in which boot there was a ledger. Where
 // one of this boot is gone or damaged the new one is lost, also for agents that
-// come after, until the time for processes to bring their pages is over.
+// come after, until one of them has lived through the time that processes have
+// to bring their pages.
 func openLedger(path, boot string, now time.Duration) (*ledger, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("agent: the ledger's folder: %w", err)
@@ -113,8 +129,7 @@ func openLedger(path, boot string, now time.Duration) (*ledger, error) {
 	err = l.load(path, boot)
 	switch {
 	case err == nil:
-		left := l.recovery() - now
-		l.lost = left > 0 && left <= recovering
+		l.lost = l.recovery() > 0
 	case errors.Is(err, os.ErrNotExist):
 		before, _ := os.ReadFile(path + ".lock")
 		l.lost = string(before) == boot
@@ -128,8 +143,8 @@ func openLedger(path, boot string, now time.Duration) (*ledger, error) {
 			err = l.create(path, boot)
 		}
 	}
-	if err == nil && l.lost && l.recovery() <= now {
-		l.word(56).Store(uint64(now + recovering))
+	if err == nil && l.lost {
+		l.setRecovery(now + recovering)
 	}
 	if err == nil {
 		err = lock.Truncate(0)
@@ -290,16 +305,16 @@ func (l *ledger) addProcess(id identity) (int, error) {
 	i := l.free.processes[n-1]
 	l.free.processes = l.free.processes[:n-1]
 	at := processesAt + i*64
-	l.word(at + 8).Store(uint64(id.pid))
-	l.word(at + 16).Store(uint64(id.uid))
-	l.word(at + 24).Store(id.start)
-	l.word(at + 32).Store(id.ino)
-	l.word(at).Store(id.check())
+	l.store(at+8, uint64(id.pid))
+	l.store(at+16, uint64(id.uid))
+	l.store(at+24, id.start)
+	l.store(at+32, id.ino)
+	l.store(at, id.check())
 	return i, nil
 }
 
 func (l *ledger) freeProcess(i int) {
-	l.word(processesAt + i*64).Store(0)
+	l.store(processesAt+i*64, 0)
 	l.free.processes = append(l.free.processes, i)
 }
 
@@ -334,23 +349,27 @@ func (l *ledger) addLimit(name string, kind wire.Kind) (int, error) {
 	slot := l.mem[at+16 : at+16+104]
 	clear(slot)
 	copy(slot, text)
-	l.word(at + 8).Store(0)
-	l.word(at + 120).Store(0)
-	l.word(at).Store(textCheck(slot))
+	l.store(at+8, 0)
+	l.store(at+120, 0)
+	l.store(at, textCheck(slot))
 	return i, nil
 }
 
 func (l *ledger) freeLimit(i int) {
-	l.word(limitsAt + i*128).Store(0)
+	l.store(limitsAt+i*128, 0)
 	l.free.limits = append(l.free.limits, i)
 }
 
 // state is a limit's one word beside its entries.
-func (l *ledger) state(limit int) *atomic.Uint64 { return l.word(limitsAt + limit*128 + 8) }
+func (l *ledger) state(limit int) uint64 { return l.word(limitsAt + limit*128 + 8).Load() }
+
+func (l *ledger) setState(limit int, v uint64) { l.store(limitsAt+limit*128+8, v) }
 
 // recovery is when the processes of a lost ledger have had their time, since
-// boot; zero: none was lost.
+// boot; zero: none was lost, or they have had it.
 func (l *ledger) recovery() time.Duration { return time.Duration(l.word(56).Load()) }
+
+func (l *ledger) setRecovery(until time.Duration) { l.store(56, uint64(until)) }
 
 // every is the time between tokens that the state was counted with.
 func (l *ledger) every(limit int) time.Duration {
@@ -358,24 +377,24 @@ func (l *ledger) every(limit int) time.Duration {
 }
 
 func (l *ledger) setEvery(limit int, d time.Duration) {
-	l.word(limitsAt + limit*128 + 120).Store(uint64(d))
+	l.store(limitsAt+limit*128+120, uint64(d))
 }
 
 const tatUnit = 16 * time.Nanosecond
 
 // tat is the theoretical arrival time of a rate (GCRA), since boot.
 func (l *ledger) tat(limit int) time.Duration {
-	return time.Duration(l.state(limit).Load()) * tatUnit
+	return time.Duration(l.state(limit)) * tatUnit
 }
 
 // setTAT rounds up: towards fewer calls.
 func (l *ledger) setTAT(limit int, t time.Duration) {
-	l.state(limit).Store(uint64((max(t, 0) + tatUnit - 1) / tatUnit))
+	l.setState(limit, uint64((max(t, 0)+tatUnit-1)/tatUnit))
 }
 
 // level is what a retry budget has that is not out in cells.
-func (l *ledger) level(limit int) int       { return int(l.state(limit).Load()) }
-func (l *ledger) setLevel(limit, level int) { l.state(limit).Store(uint64(level)) }
+func (l *ledger) level(limit int) int       { return int(l.state(limit)) }
+func (l *ledger) setLevel(limit, level int) { l.setState(limit, uint64(level)) }
 
 // entry is what one process has of one limit, in one cell.
 type entry struct {
@@ -411,16 +430,16 @@ func (l *ledger) addEntry(e entry) (int, error) {
 	i := l.free.entries[n-1]
 	l.free.entries = l.free.entries[:n-1]
 	at := entriesAt + i*16
-	l.word(at + 8).Store(e.value())
-	l.word(at).Store(e.key())
+	l.store(at+8, e.value())
+	l.store(at, e.key())
 	return i, nil
 }
 
 // setEntry changes what was granted, in one store.
-func (l *ledger) setEntry(i int, e entry) { l.word(entriesAt + i*16 + 8).Store(e.value()) }
+func (l *ledger) setEntry(i int, e entry) { l.store(entriesAt+i*16+8, e.value()) }
 
 func (l *ledger) freeEntry(i int) {
-	l.word(entriesAt + i*16).Store(0)
+	l.store(entriesAt+i*16, 0)
 	l.free.entries = append(l.free.entries, i)
 }
 

@@ -57,6 +57,7 @@ type holder struct {
 	turn     uint64        // limit.turns at the last grant
 	batch    int           // tokens: how many more than waited for
 	deposits uint64        // seen so far
+	due      time.Duration // since when callers are about to take; 0: none are
 }
 
 // view is one reading of a holder's cell, clamped to the ledger.

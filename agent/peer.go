@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strconv"
@@ -121,16 +122,23 @@ type watcher struct {
 
 	mu  sync.Mutex
 	fns map[int32]func()
+	// An event that was fetched before its file was removed must not be taken
+	// for that of a newer file with the same number: each has a serial number.
+	ids  map[*os.File]int32
+	last int32
 }
 
+// wakeID is the serial number of the watcher's own pipe.
+const wakeID = 0
+
 func newWatcher() (*watcher, error) {
-	w := &watcher{fns: make(map[int32]func())}
+	w := &watcher{fns: make(map[int32]func()), ids: make(map[*os.File]int32)}
 	var err error
 	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("agent: epoll: %w", err)
 	}
 	if err = unix.Pipe2(w.wake[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err == nil {
-		err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, w.wake[0], &unix.EpollEvent{Fd: int32(w.wake[0])})
+		err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, w.wake[0], &unix.EpollEvent{Fd: wakeID})
 	}
 	if err != nil {
 		unix.Close(w.epoll)
@@ -143,17 +151,17 @@ func newWatcher() (*watcher, error) {
 // add watches f. A life pipe is watched for its hang-up alone: what a process
 // writes into it means nothing.
 func (w *watcher) add(f *os.File, pidfd bool, fn func()) error {
-	fd := int32(f.Fd())
 	events := uint32(0)
 	if pidfd {
 		events = unix.EPOLLIN
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, int(fd), &unix.EpollEvent{Events: events | unix.EPOLLONESHOT, Fd: fd}); err != nil {
+	id := w.last%math.MaxInt32 + 1
+	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, int(f.Fd()), &unix.EpollEvent{Events: events | unix.EPOLLONESHOT, Fd: id}); err != nil {
 		return fmt.Errorf("agent: watching a process: %w", err)
 	}
-	w.fns[fd] = fn
+	w.last, w.ids[f], w.fns[id] = id, id, fn
 	return nil
 }
 
@@ -162,11 +170,11 @@ func (w *watcher) remove(f *os.File) {
 	if f == nil {
 		return
 	}
-	fd := int32(f.Fd())
 	w.mu.Lock()
-	if _, ok := w.fns[fd]; ok {
-		delete(w.fns, fd)
-		unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, int(fd), nil)
+	if id, ok := w.ids[f]; ok {
+		delete(w.ids, f)
+		delete(w.fns, id)
+		unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, int(f.Fd()), nil)
 	}
 	w.mu.Unlock()
 	f.Close()
@@ -183,7 +191,7 @@ func (w *watcher) run() {
 			return
 		}
 		for _, e := range events[:n] {
-			if e.Fd == int32(w.wake[0]) {
+			if e.Fd == wakeID {
 				unix.Close(w.epoll)
 				unix.Close(w.wake[0])
 				return

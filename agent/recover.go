@@ -33,13 +33,17 @@ func (a *allocator) restore(now time.Duration) {
 		if u := a.policies.Named(name); u != nil {
 			one.capacity, one.every, one.perUser, ok = limitOf(&u.Policy, kind)
 		}
-		one.removed = a.policies.Named(name) == nil || !ok
+		if one.removed = a.policies.Named(name) == nil || !ok; one.removed {
+			one.every = max(1, l.every(i)) // it may be added back before it is drained
+		}
 		// The policies may have changed while no agent ran: what was spent
 		// counts in tokens, not in the time that they took then.
 		if was := l.every(i); kind == wire.RateLimit && ok && was > 0 && was != one.every {
 			used := min((l.tat(i)-now)/was+1, time.Duration(one.capacity))
-			l.setTAT(i, now+max(0, used)*one.every)
+			tat := now + max(0, used)*one.every
+			l.setTAT(i, max(tat, l.tat(i))) // never less, wherever the agent is killed
 			l.setEvery(i, one.every)
+			l.setTAT(i, tat)
 		}
 	}
 	for i := range maxEntries {
@@ -52,6 +56,21 @@ func (a *allocator) restore(now time.Duration) {
 		p.holders[e.cell] = h
 		p.epochs[e.cell] = e.epoch
 		one.holders = append(one.holders, h)
+	}
+	for _, one := range limits {
+		// More than all cannot be spent: a damaged word must not stop the rate.
+		most := now + time.Duration(max(one.capacity, one.out()))*one.every
+		if one.kind == wire.RateLimit && !one.removed && (l.tat(one.slot) > most || l.tat(one.slot) < 0) {
+			l.setTAT(one.slot, most)
+		}
+	}
+}
+
+// recovered ends the time of a lost ledger, for agents that come after: what
+// processes hold is known from now on.
+func (a *allocator) recovered(now time.Duration) {
+	if now >= a.recoverUntil && a.ledger.recovery() > 0 {
+		a.ledger.setRecovery(0)
 	}
 }
 
@@ -66,6 +85,7 @@ func (a *allocator) takeIn(p *process, held []wire.Cell, now time.Duration) []wi
 	}
 	var cells []wire.Cell
 	for i, h := range p.holders {
+		a.fillTo(h.limit, now)
 		c, ok := said[i]
 		delete(said, i)
 		if !ok || c.Epoch != h.epoch || c.Upstream != h.limit.name || c.Kind != h.limit.kind {
@@ -119,12 +139,11 @@ func (a *allocator) believe(p *process, index int, c wire.Cell, now time.Duratio
 	if w.Epoch != c.Epoch || c.Epoch == 0 || w.InUse > l.capacity {
 		return false
 	}
-	available := w.Available
-	if l.kind != wire.Bulkhead || now >= a.recoverUntil || l.out()+w.Available+w.InUse > l.capacity {
-		cell.Seize(c.Epoch, w.Available)
-		available = 0
+	granted := w.Available + w.InUse // the process may move them between the two meanwhile
+	if l.kind != wire.Bulkhead || now >= a.recoverUntil || l.out()+granted > l.capacity {
+		granted -= cell.Seize(c.Epoch, w.Available)
 	}
-	h, err := a.addHolder(p, l, index, c.Epoch, available+w.InUse)
+	h, err := a.addHolder(p, l, index, c.Epoch, granted)
 	if err != nil {
 		return false
 	}

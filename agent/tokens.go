@@ -24,8 +24,13 @@ func (l *limit) out() int {
 	return n
 }
 
-// fillTo bounds the bucket to what the tokens out in cells leave room for.
+// fillTo bounds a rate's bucket to what the tokens out in cells leave room for.
+// To be called before the ledger says that fewer are out: they may have been
+// spent just now.
 func (a *allocator) fillTo(l *limit, now time.Duration) {
+	if l.kind != wire.RateLimit {
+		return
+	}
 	full := now + time.Duration(l.out())*l.every
 	if a.ledger.tat(l.slot) < full {
 		a.ledger.setTAT(l.slot, full)
@@ -50,12 +55,11 @@ func (a *allocator) spent(l *limit, views []view) {
 }
 
 func (a *allocator) lookRate(l *limit, now time.Duration) {
-	a.fillTo(l, now) // before the ledger says that there is more room
+	a.fillTo(l, now)
 	views := a.read(l, now)
 	a.spent(l, views)
 	_, _, waiting := total(views)
-	if waiting == 0 {
-		delete(a.hot, l)
+	if !a.again(l, views, now) {
 		return
 	}
 	for i, h := range l.holders {
@@ -88,7 +92,6 @@ func (a *allocator) lookRate(l *limit, now time.Duration) {
 			}
 		}
 	}
-	a.hot[l] = now + lookAgain
 	if waiting > 0 {
 		// The next token, if it comes earlier.
 		next := a.ledger.tat(l.slot) - time.Duration(l.capacity-1)*l.every

@@ -163,6 +163,10 @@ func (c *Cell) Open(epoch uint16) {
 // written for another epoch.
 func (c *Cell) Target(epoch uint16) int { return tagged(c.target.Load(), epoch) }
 
+// Newest is the epoch that the target was last written for: the newest that
+// an agent gave the cell, also where the word is closed by now.
+func (c *Cell) Newest() uint16 { return uint16(c.target.Load() >> 48) }
+
 // SetTarget is the agent's side of [Cell.Target].
 func (c *Cell) SetTarget(epoch uint16, n int) { c.target.Store(tag(epoch, n)) }
 

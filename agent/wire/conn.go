@@ -30,7 +30,7 @@ type Conn struct {
 	line []byte
 
 	// MaxQueue bounds what waits for the peer, in bytes. MaxIn bounds a line
-	// received. Both are set before use.
+	// received. They are set before use, or while nobody sends or receives.
 	MaxQueue, MaxIn int
 
 	mu       sync.Mutex
