@@ -133,6 +133,18 @@ func (s *Session) heldCells() []wire.Cell {
 	return cells
 }
 
+// settle ends the drawn-out leaving of an earlier cell: this agent may not know
+// of it. What is in use there is extra from now on.
+func (g *gate) settle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.left != nil {
+		g.extra += g.left.cell.Close(g.left.epoch)
+		g.left = nil
+		g.tellExtra()
+	}
+}
+
 // lose leaves a cell that no agent will look at again.
 func (g *gate) lose() {
 	g.mu.Lock()
@@ -159,6 +171,7 @@ func (s *Session) welcomed(l *link, m *wire.Message) {
 	s.shared.Store(s.keep.page)
 	for _, limits := range s.all() {
 		for _, g := range limits.gates() {
+			g.settle()
 			b := g.bound.Load()
 			if b.kind == hosted && !accepted[wire.Cell{Upstream: g.name, Kind: g.kind, Index: b.index, Epoch: b.epoch}] {
 				g.lose()

@@ -35,6 +35,7 @@ type gate struct {
 	units int       // what the queue waits for, in permits or tokens
 	asked bool      // the agent knows that callers wait
 	extra int       // in use, but in no cell the agent knows
+	left  *binding  // the shared cell before this one, which may still have some in use
 	// bucket is the process's own rate limit, for a private binding and for
 	// on_agent_loss: local.
 	bucket    *rate.Limiter
@@ -295,8 +296,14 @@ func (g *gate) tellExtra() {
 // lock.
 func (g *gate) rebind(b *binding, leftForGood bool) {
 	old := g.bound.Swap(b)
-	if leftForGood {
+	switch {
+	case leftForGood:
 		g.extra += old.cell.Close(old.epoch)
+	case old.kind == hosted:
+		g.left = old
+	}
+	if g.left != nil && g.left.cell == b.cell && g.left.epoch == b.epoch {
+		g.left = nil // given again
 	}
 	now := time.Now()
 	if g.kind == wire.RateLimit {

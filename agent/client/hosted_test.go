@@ -324,6 +324,53 @@ func TestRemovedCellDrainsBesideWaiters(t *testing.T) {
 	})
 }
 
+// What is in use in a cell that was left is not lost on an agent that comes
+// after, and knows nothing of that cell.
+func TestLeftCellIsExtraToTheNextAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		with, without := resolved(t, bulkhead(2, 10, time.Minute)), resolved(t, policies.Policy{})
+		l := d.s.Limits("a", with)
+		d.assign(wire.Bulkhead, 0, 1, 1)
+		a := acquire(t, l)
+		l.configure(without)
+		d.lose()
+		d.welcome()
+		l.configure(with)
+		c, _ := d.assign(wire.Bulkhead, 0, 2, 1)
+		if c.Extra(2) != 1 {
+			t.Errorf("extra %d, want the one in use from before", c.Extra(2))
+		}
+		a.permit.Release()
+		d.cell("afterwards", c, page.Word{Epoch: 2, Available: 1})
+		if c.Extra(2) != 0 {
+			t.Errorf("extra %d at the end", c.Extra(2))
+		}
+	})
+}
+
+// The same cell given again is no cell that was left.
+func TestLeftCellGivenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		with, without := resolved(t, bulkhead(2, 10, time.Minute)), resolved(t, policies.Policy{})
+		l := d.s.Limits("a", with)
+		c, w := d.assign(wire.Bulkhead, 0, 1, 1)
+		a := acquire(t, l)
+		l.configure(without)
+		l.configure(with)
+		d.s.handle(&wire.Message{Type: wire.Assign, Cell: &w})
+		d.lose()
+		d.welcome(w)
+		d.cell("after a reconnect", c, page.Word{Epoch: 1, InUse: 1})
+		a.permit.Release()
+		d.cell("at the end", c, page.Word{Epoch: 1, Available: 1})
+		if c.Extra(1) != 0 {
+			t.Errorf("extra %d at the end", c.Extra(1))
+		}
+	})
+}
+
 // A caller that was let through because its limit went away holds nothing: it
 // gives nothing back of what others are counted for.
 func TestUncountedPermitEndsNoExtra(t *testing.T) {
