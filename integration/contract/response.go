@@ -12,6 +12,7 @@ import (
 var responsePoints = []Point{
 	{Name: "responses are as from the bare base", Test: sameResponse},
 	{Name: "the same over HTTP/2", Heavy: true, Test: sameResponse2},
+	{Name: "resp.Request is the caller's", Test: responseRequest},
 	{Name: "the last failing answer reaches the caller whole", Test: failingStatuses},
 	{Name: "errors are found as from the bare base", Test: sameErrors},
 	{Name: "cancels and deadlines in the body", Test: endedBodies},
@@ -87,6 +88,31 @@ func (t *T) same2(what string, run func(rt http.RoundTripper, say func(format st
 		run(rt, func(format string, args ...any) { lines[i] = append(lines[i], fmt.Sprintf(format, args...)) })
 	}
 	t.compare(what, lines[0], lines[1])
+}
+
+// responseRequest: http.Client needs it to follow redirects. The bare
+// transport gives a copy over HTTP/2.
+func responseRequest(t *T) {
+	urls := map[string]http.RoundTripper{t.up.url: t.base()}
+	if !t.o.Bare {
+		urls[t.up.tls] = t.up.h2
+	}
+	for url, base := range urls {
+		rt := t.wrap(base)
+		for _, path := range []string{"/echo", "/status?code=307&to=/x", "/status?code=204", "/status?code=404", "/status?code=429"} {
+			for _, body := range []io.Reader{nil, strings.NewReader("body")} {
+				req := t.request("POST", url+path, body)
+				resp, err := t.do(rt, req)
+				if err != nil {
+					continue
+				}
+				resp.Body.Close()
+				if resp.Request != req {
+					t.Errorf("%s: resp.Request is another one", path)
+				}
+			}
+		}
+	}
 }
 
 // failingStatuses: after however many attempts, what the upstream said last.

@@ -23,6 +23,9 @@ type Options struct {
 	Bare bool
 	// Quick leaves out the points that take long.
 	Quick bool
+	// Patience is how long anything may take before it counts as hanging. Zero:
+	// 5 s.
+	Patience time.Duration
 	// Adds are the header fields that the round tripper may add to a request.
 	Adds []string
 	// Answers says that failures may be answered in the upstream's place.
@@ -67,14 +70,13 @@ func Run(t *testing.T, wrap Wrap, o Options) {
 	}
 }
 
-// patience is how long anything in a point may take before it counts as
-// hanging.
-const patience = 5 * time.Second
-
 // Check does one point and says what is wrong; nothing if all is well. A panic
 // and a point that never ends are findings too. Options.Upstream must be set.
 func Check(p Point, wrap Wrap, o Options) []string {
-	t := &T{wrap: wrap, o: o, up: o.Upstream}
+	t := &T{wrap: wrap, o: o, up: o.Upstream, patience: o.Patience}
+	if t.patience == 0 {
+		t.patience = 5 * time.Second
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -86,7 +88,7 @@ func Check(p Point, wrap Wrap, o Options) []string {
 		}()
 		p.Test(t)
 	}()
-	timer := time.NewTimer(6 * patience)
+	timer := time.NewTimer(6 * t.patience)
 	defer timer.Stop()
 	select {
 	case <-done:
@@ -103,6 +105,8 @@ type T struct {
 	wrap Wrap
 	o    Options
 	up   *Upstream
+
+	patience time.Duration
 
 	mu       sync.Mutex
 	findings []string
@@ -153,7 +157,7 @@ func (t *T) end() {
 
 // base is a bare transport of this point's own.
 func (t *T) base() *http.Transport {
-	tr := &http.Transport{ExpectContinueTimeout: patience}
+	tr := &http.Transport{ExpectContinueTimeout: t.patience}
 	t.cleanup(tr.CloseIdleConnections)
 	return tr
 }
@@ -194,7 +198,7 @@ func (t *T) compare(what string, bare, got []string) {
 func (t *T) within(what string, f func()) {
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(t.patience)
 	defer timer.Stop()
 	select {
 	case <-done:
