@@ -20,7 +20,10 @@ func TestAgentStartsLater(t *testing.T) {
 	random := seeded(t)
 	u, free := newUpstream(t, random), newUpstream(t, random)
 	h := newHost(t, bulkhead(u, limit))
-	all := h.workers(processes, ownPoliciesEnv+"="+h.path("p.yaml"))
+	var all []*worker
+	for range processes {
+		all = append(all, h.newcomer(ownPoliciesEnv+"="+h.path("p.yaml")))
+	}
 	for _, w := range all {
 		w.call(u, pathHold, 2*limit)
 	}

@@ -156,7 +156,7 @@ func TestSocketActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "systemd-socket-activate listens", func() bool { _, err := os.Lstat(h.socket()); return err == nil })
-	w := h.worker()
+	w := h.newcomer()
 	w.call(u, pathNow, 1)
 	h.ready() // nothing started it but the worker's first call
 	h.sessions(1)

@@ -53,6 +53,10 @@ func newHost(t *testing.T, policies string) *host {
 			return new(net.Dialer).DialContext(ctx, "unix", h.socket())
 		}}}
 	t.Cleanup(func() {
+		if t.Failed() {
+			_, body, err := h.get("/v1/status")
+			t.Logf("the agent's status: %v\n%s", err, body)
+		}
 		h.kill()
 		h.notify.Close()
 		h.log.Close()

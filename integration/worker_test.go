@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/resagent/resagent/agent/client"
 	"github.com/resagent/resagent/policies/policyfile"
 	"github.com/resagent/resagent/transport"
 )
@@ -36,7 +37,10 @@ const (
 // order is what a worker is told, a line of JSON on its standard input. At its
 // end the worker finishes what it began and exits.
 type order struct {
-	URL string
+	// Attach: wait until the agent's policies are there. A process's first
+	// calls wait for them 250 ms at most, and then go on without limits.
+	Attach bool
+	URL    string
 	// Load: so many goroutines call again and again until the next order.
 	Load int
 	// Calls: so many calls at once, one each.
@@ -70,7 +74,7 @@ func work() {
 	if os.Getenv(stampEnv) != "" {
 		t.Base = stamping{pool}
 	}
-	client := &http.Client{Transport: t}
+	caller, agent := &http.Client{Transport: t}, client.Default()
 	var mu sync.Mutex
 	out := json.NewEncoder(os.Stdout)
 	say := func(w word) {
@@ -86,7 +90,7 @@ func work() {
 			panic(err)
 		}
 		req.Header.Set(workerHeader, os.Getenv(workerEnv))
-		resp, err := client.Do(req)
+		resp, err := caller.Do(req)
 		if err == nil {
 			_, err = io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
@@ -109,6 +113,10 @@ func work() {
 		stop()
 		if err != nil {
 			break
+		}
+		for o.Attach && agent.Policies() == nil {
+			agent.Attach(context.Background())
+			<-time.After(10 * time.Millisecond)
 		}
 		var ctx context.Context
 		ctx, stop = context.WithCancel(context.Background())
@@ -162,8 +170,17 @@ type worker struct {
 
 var workers atomic.Int64
 
-// worker starts a process on the host; env are further variables for it.
+// worker starts a process on the host that calls only once it has the agent's
+// policies; env are further variables for it.
 func (h *host) worker(env ...string) *worker {
+	h.t.Helper()
+	w := h.newcomer(env...)
+	w.order(order{Attach: true})
+	return w
+}
+
+// newcomer starts a process that has yet to find out whether there is an agent.
+func (h *host) newcomer(env ...string) *worker {
 	h.t.Helper()
 	w := &worker{t: h.t, name: fmt.Sprint(workers.Add(1)), done: make(chan struct{})}
 	self, err := os.Executable()
