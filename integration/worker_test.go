@@ -202,7 +202,12 @@ func (h *host) newcomer(env ...string) *worker {
 		h.t.Fatal(err)
 	}
 	go w.listen(out)
-	h.t.Cleanup(w.kill)
+	h.t.Cleanup(func() {
+		if all := w.failed(); h.t.Failed() && len(all) > 0 {
+			h.t.Logf("worker %s: %d calls failed, the first with: %s", w.name, len(all), all[0])
+		}
+		w.kill()
+	})
 	return w
 }
 
