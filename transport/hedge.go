@@ -56,8 +56,8 @@ func (c *call) firstAttempt() result {
 	}
 	a := c.newAttempt()
 	a.undecided.Store(true)
-	if r, ok := a.admit(); !ok {
-		return r
+	if err := a.admit(); err != nil {
+		return unsent(err)
 	}
 	a.startClock()
 	h := &hedge{c: c, first: a, began: c.since()}
@@ -157,8 +157,8 @@ func (h *hedge) run(a *attempt, tokens client.Reservation) {
 			h.drop(out)
 		}
 	}()
-	if r, ok := a.admit(); !ok {
-		out.result = r
+	if err := a.admit(); err != nil {
+		out.result = unsent(err)
 	} else if !h.send() {
 		a.finish(ignored)
 		out.result = result{refused: true}

@@ -8,34 +8,35 @@ import (
 )
 
 // admit takes the attempt through the circuit, the bulkhead and the rate
-// limit. False: this host says no, or the call's time is over, and nothing is
+// limit. An error: this host says no, or the call's time is over, and nothing is
 // held any more.
 //
 // The circuit comes first, so that an open one spends no permit, and is read
 // again after each wait, because it may have opened meanwhile. The token comes
 // last, so that none is spent on a call that is then refused.
-func (a *attempt) admit() (r result, ok bool) {
+func (a *attempt) admit() error {
 	c := a.c
 	a.ticket = spent
 	if c.total > 0 && a.begun >= c.total {
-		return a.refuse(c.totalTimeout()), false
+		return a.refuse(c.totalTimeout())
 	}
-	if r, ok = a.circuit(); !ok {
-		return r, false
+	if err := a.circuit(); err != nil {
+		return err
 	}
 	if c.info != nil && a.inner == nil { // nobody else asks how long it took
 		began := c.since()
 		defer func() { c.waited += c.since() - began }()
 	}
-	var err error
-	if a.permit, err = c.up.limits.Acquire(a.ctx); err != nil {
-		return a.refuse(c.refusal(ErrBulkheadFull, err)), false
+	permit, err := c.up.limits.Acquire(a.ctx)
+	if err != nil {
+		return a.refuse(c.refusal(ErrBulkheadFull, err))
 	}
-	if r, ok = a.circuit(); !ok {
-		return r, false
+	a.permit = permit
+	if err := a.circuit(); err != nil {
+		return err
 	}
-	if err = c.up.limits.Take(a.ctx); err != nil {
-		return a.refuse(c.refusal(ErrRateLimited, err)), false
+	if err := c.up.limits.Take(a.ctx); err != nil {
+		return a.refuse(c.refusal(ErrRateLimited, err))
 	}
 	return a.circuit()
 }
@@ -43,17 +44,17 @@ func (a *attempt) admit() (r result, ok bool) {
 // circuit asks whether the attempt may pass, if that is not certain already. A
 // ticket of an epoch that is over has lost the right to be counted, also if the
 // circuit was closed; such an attempt asks again.
-func (a *attempt) circuit() (result, bool) {
+func (a *attempt) circuit() error {
 	b := a.c.breaker()
 	if b == nil || a.ticket != spent && b.stands(a.ticket) {
-		return result{}, true
+		return nil
 	}
 	t, ok, wait := b.admit()
 	if !ok {
-		return a.refuse(&RejectedError{Upstream: a.c.up.name, Reason: ErrCircuitOpen, RetryAfter: wait}), false
+		return a.refuse(&RejectedError{Upstream: a.c.up.name, Reason: ErrCircuitOpen, RetryAfter: wait})
 	}
 	a.ticket = t
-	return result{}, true
+	return nil
 }
 
 // refusal turns the limits' error into the caller's.
@@ -68,16 +69,18 @@ func (c *call) refusal(reason, err error) error {
 	return err // the total timeout, by way of the attempt's context
 }
 
-// refuse gives back what was held and ends the attempt unsent.
-func (a *attempt) refuse(err error) result {
+// refuse gives back what was held, tells of it, and returns the error.
+func (a *attempt) refuse(err error) error {
 	c := a.c
 	a.finish(ignored)
-	r := result{err: err, refused: true, final: true}
 	var no *RejectedError
 	if c.t.Observe != nil && errors.As(err, &no) {
 		e := c.event(Refused)
 		e.Err, e.Wait, e.Detail = err, no.RetryAfter, no.Detail
 		c.t.tell(e)
 	}
-	return r
+	return err
 }
+
+// unsent is what an attempt came to that was not let through.
+func unsent(err error) result { return result{err: err, refused: true, final: true} }

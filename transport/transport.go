@@ -94,8 +94,8 @@ func (c *call) send() (*http.Response, error) {
 // attempt is one try at the upstream.
 func (c *call) attempt() result {
 	a := c.newAttempt()
-	if r, ok := a.admit(); !ok { // 6, 7, 8
-		return r
+	if err := a.admit(); err != nil { // 6, 7, 8
+		return unsent(err)
 	}
 	a.startClock()    // 9
 	return a.toBase() // 10
