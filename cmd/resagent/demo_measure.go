@@ -35,8 +35,8 @@ type measured struct {
 	// Probes are the attempts at catalog after that, within ProbesFor seconds.
 	Probes    int
 	ProbesFor float64
-	// Normal is how long after the upstream's return the last call was not
-	// answered by it, seconds.
+	// Normal is how long after its return the upstream answered all workers
+	// again, seconds.
 	Normal float64
 
 	RestartFailed int // calls that the agent's restart cost
@@ -300,26 +300,26 @@ func (m *measured) stopping(e evidence) {
 	m.ProbesFor = (e.Story.UpstreamBack - all).Seconds()
 }
 
-// normal is how long it took from the upstream's return until every call was
-// answered by it, seconds. NaN: a worker never came so far.
+// normal is how long it took from the upstream's return until it had answered
+// every worker's calls again, on each route: seconds. NaN: it never did.
 func (e evidence) normal() float64 {
 	last := e.Story.UpstreamBack
 	for i, tape := range e.Workers {
-		var bad, good time.Duration
+		if i == e.Story.Victim {
+			continue
+		}
+		var first [routes]time.Duration
 		for _, r := range tape {
-			if r.Kind != called || r.at() < e.Story.UpstreamBack {
-				continue
-			}
-			if r.Outcome == answered {
-				good = max(good, r.at())
-			} else {
-				bad = max(bad, r.at())
+			if r.Kind == called && r.Outcome == answered && r.at() >= e.Story.UpstreamBack && first[r.Route] == 0 {
+				first[r.Route] = r.at()
 			}
 		}
-		if good <= bad && i != e.Story.Victim {
-			return math.NaN()
+		for _, at := range first {
+			if at == 0 {
+				return math.NaN()
+			}
+			last = max(last, at)
 		}
-		last = max(last, bad)
 	}
 	return (last - e.Story.UpstreamBack).Seconds()
 }
@@ -327,14 +327,16 @@ func (e evidence) normal() float64 {
 // calls counts what went wrong while nothing was wrong with the upstream.
 func (m *measured) calls(e evidence) {
 	m.Normal = e.normal()
-	healthy := e.scene(sceneHealthy).From
+	healthy, calm := e.scene(sceneHealthy).From, e.scene(sceneCalm).From
 	for _, tape := range e.Workers {
 		for _, r := range tape {
 			if r.Kind != called || r.Outcome == answered {
 				continue
 			}
 			at := r.at()
-			if at >= e.Story.AgentKilled[0] && at < e.Story.AgentBack[0]+2*time.Second {
+			// What began while the upstream was slow may have waited too long for
+			// that.
+			if r.began() >= calm && at >= e.Story.AgentKilled[0] && at < e.Story.AgentBack[0]+2*time.Second {
 				m.RestartFailed++
 			}
 			if at >= healthy && at < e.Story.UpstreamKilled && r.Outcome != stale {

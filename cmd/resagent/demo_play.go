@@ -25,14 +25,15 @@ func planFor(whole time.Duration) plan {
 		return time.Duration(max(share, least) * float64(time.Second))
 	}
 	return plan{
-		healthy: part(5, 2), slow: part(5, 2), calm: part(1.5, 1.2), agent: part(4.5, 2.2),
+		healthy: part(5, 2), slow: part(5, 2), calm: part(1.8, 1.5), agent: part(4.5, 2.2),
 		worker: part(3, 1.5), limit: part(4, 2), outage: part(11.5, 4.5), back: part(5.5, 4),
 	}
 }
 
 const (
-	usualLatency = 120 * time.Millisecond
-	slowLatency  = 300 * time.Millisecond
+	usualLatency = 200 * time.Millisecond
+	slowLatency  = 900 * time.Millisecond // callers wait for two turns of it: some longer than stale.after
+	longLatency  = 400 * time.Millisecond
 	// agentAway is how long a killed agent is left dead; systemd's RestartSec
 	// in our unit is 50 ms.
 	agentAway = 200 * time.Millisecond
@@ -245,7 +246,7 @@ func (p *play) killWorker(ctx context.Context) error {
 	chosen := p.random.IntN(demoWorkers)
 	// Calls that last, so that it still holds what was seen when it dies.
 	latency := &p.upstreams[0].tape.head.Latency
-	latency.Store(int64(slowLatency))
+	latency.Store(int64(longLatency))
 	if err := p.wait(ctx, slowest(usualLatency)); err != nil {
 		return err
 	}

