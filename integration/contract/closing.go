@@ -35,7 +35,7 @@ func endings(t *T) []ending {
 	}
 	nobody := "http://" + closed.Addr().String() + "/"
 	closed.Close()
-	large := func() io.Reader { return strings.NewReader(strings.Repeat("x", 1<<20)) }
+	large := func() io.Reader { return strings.NewReader(strings.Repeat("x", 256<<10)) }
 	return []ending{
 		{name: "success", url: "/echo"},
 		{name: "a large body", url: "/echo", body: large},

@@ -73,9 +73,9 @@ func Run(t *testing.T, wrap Wrap, o Options) {
 // Check does one point and says what is wrong; nothing if all is well. A panic
 // and a point that never ends are findings too. Options.Upstream must be set.
 func Check(p Point, wrap Wrap, o Options) []string {
-	t := &T{wrap: wrap, o: o, up: o.Upstream, patience: o.Patience}
-	if t.patience == 0 {
-		t.patience = 5 * time.Second
+	t := &T{name: p.Name, wrap: wrap, o: o, up: o.Upstream, patience: o.Patience}
+	if t.patience == 0 || p.Heavy {
+		t.patience = max(t.patience, 5*time.Second)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -102,6 +102,7 @@ func Check(p Point, wrap Wrap, o Options) []string {
 
 // T is a point under way. Its methods may be called by several goroutines.
 type T struct {
+	name string
 	wrap Wrap
 	o    Options
 	up   *Upstream
@@ -112,7 +113,7 @@ type T struct {
 	findings []string
 	cleanups []func()
 	bodies   []*upload
-	bases    [2]*http.Transport // of same: the bare one, and the one below what is tested
+	below    *http.Transport // what is tested, in same
 }
 
 // Errorf notes a finding.
@@ -165,24 +166,31 @@ func (t *T) base() *http.Transport {
 // same runs an exchange on a bare transport and then through the round tripper
 // under test, and compares the transcripts.
 func (t *T) same(what string, run func(rt http.RoundTripper, say func(format string, args ...any))) {
-	var lines [2][]string
-	for i, wrap := range []Wrap{func(b http.RoundTripper) http.RoundTripper { return b }, t.wrap} {
-		if t.bases[i] == nil {
-			t.bases[i] = t.base()
-		}
-		run(wrap(t.bases[i]), func(format string, args ...any) {
-			lines[i] = append(lines[i], fmt.Sprintf(format, args...))
-		})
+	if t.below == nil {
+		t.below = t.base()
 	}
-	t.compare(what, lines[0], lines[1])
+	t.compare(what, func() http.RoundTripper { return t.base() }, t.below, run)
 }
 
-// compare says where two transcripts part.
-func (t *T) compare(what string, bare, got []string) {
-	for i := range max(len(bare), len(got)) {
+// same2 is same over the shared HTTP/2 transport.
+func (t *T) same2(what string, run func(rt http.RoundTripper, say func(format string, args ...any))) {
+	t.compare(what, func() http.RoundTripper { return t.up.h2 }, t.up.h2, run)
+}
+
+// compare says where the transcripts part. The bare one is made once for each
+// upstream: it does not depend on what is tested.
+func (t *T) compare(what string, bare func() http.RoundTripper, below http.RoundTripper,
+	run func(rt http.RoundTripper, say func(format string, args ...any))) {
+	transcript := func(rt http.RoundTripper) (lines []string) {
+		run(rt, func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) })
+		return lines
+	}
+	want := t.up.oracle(fmt.Sprint(t.name, what, t.o.Adds), func() []string { return transcript(bare()) })
+	got := transcript(t.wrap(below))
+	for i := range max(len(want), len(got)) {
 		a, b := "nothing", "nothing"
-		if i < len(bare) {
-			a = bare[i]
+		if i < len(want) {
+			a = want[i]
 		}
 		if i < len(got) {
 			b = got[i]

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
-	"time"
 )
 
 var streamPoints = []Point{
@@ -136,7 +135,6 @@ func (f atEnd) Read([]byte) (int, error) { f(); return 0, io.EOF }
 // huge: what is allocated does not grow with what is moved.
 func huge(t *T) {
 	const size, most = 64 << 20, 16 << 20 // a cache may keep some
-	t.patience = max(t.patience, 5*time.Second)
 	rt := t.wrap(t.base())
 	allocated := func(what string, f func()) {
 		var before, after runtime.MemStats

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
@@ -26,21 +25,14 @@ type Upstream struct {
 
 	mu    sync.Mutex
 	gates map[string]*gate
-	conns map[net.Conn]bool
+	bare  map[string][]string // transcripts of the bare transport
 	ids   int
 }
 
 // Start starts one. Close it.
 func Start() *Upstream {
-	u := &Upstream{gates: map[string]*gate{}, conns: map[net.Conn]bool{}}
+	u := &Upstream{gates: map[string]*gate{}, bare: map[string][]string{}}
 	plain, secure := httptest.NewUnstartedServer(u), httptest.NewUnstartedServer(u)
-	plain.Config.ConnState = func(c net.Conn, s http.ConnState) {
-		if s == http.StateNew {
-			u.mu.Lock()
-			u.conns[c] = true
-			u.mu.Unlock()
-		}
-	}
 	plain.Start()
 	secure.EnableHTTP2 = true
 	secure.StartTLS()
@@ -110,11 +102,19 @@ func (u *Upstream) note(id string) {
 	}
 }
 
-// connections that were ever made to the plain server.
-func (u *Upstream) connections() int {
+// oracle gives the transcript of an exchange over the bare transport.
+func (u *Upstream) oracle(of string, run func() []string) []string {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	return len(u.conns)
+	lines, ok := u.bare[of]
+	u.mu.Unlock()
+	if ok {
+		return lines
+	}
+	lines = run()
+	u.mu.Lock()
+	u.bare[of] = lines
+	u.mu.Unlock()
+	return lines
 }
 
 // ServeHTTP does what the path says.
