@@ -141,7 +141,7 @@ func (a *actor) kill() {
 
 func (a *actor) pid() int { return a.cmd.Process.Pid }
 
-// go tells an upstream to serve.
+// serve tells an upstream to begin.
 func (a *actor) serve() error {
 	_, err := a.begin.Write([]byte("\n"))
 	return err

@@ -80,8 +80,8 @@ func atRate(window time.Duration) number {
 
 const (
 	byUpstream = "upstream"
-	byBoth     = "upstream, dated by workers"
-	byPort     = "dead upstream's port"
+	byBoth     = "upstream, workers" // who say when they let a call go
+	byPort     = "upstream's port"
 	byWorkers  = "workers"
 )
 

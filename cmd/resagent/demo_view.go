@@ -40,6 +40,25 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
+// width is how many characters a line of the screen has.
+func width(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
+			return int(size.Col)
+		}
+	}
+	return 80
+}
+
+// cut shortens a line: one that goes on in the next row could not be drawn
+// over.
+func cut(line string, most int) string {
+	if letters := []rune(line); len(letters) > most {
+		return string(letters[:most])
+	}
+	return line
+}
+
 func newView(out io.Writer, p *play, screen bool) *view {
 	return &view{out: out, play: p, screen: screen, meters: map[*tape]int{}, second: tally{calls: map[outcome]int{}}}
 }
@@ -91,6 +110,9 @@ func (v *view) draw() {
 	switch {
 	case v.screen:
 		lines := v.lines()
+		for i, line := range lines {
+			lines[i] = cut(line, width(v.out))
+		}
 		up := ""
 		if v.drawn > 0 {
 			up = fmt.Sprintf("\x1b[%dA", v.drawn)
