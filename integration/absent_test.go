@@ -37,7 +37,7 @@ func TestAgentStartsLater(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("it took %v until all had found the agent, want at most 3 s", took)
 	}
-	eventually(t, "the agent counts what was in flight before it came", func() bool {
+	h.eventually("the agent counts what was in flight before it came", func() bool {
 		l := h.limit("shop", wire.Bulkhead)
 		return l.InUse+l.Extra >= limit && l.Waiting > 0
 	})
@@ -97,7 +97,7 @@ func TestAgentAwayForLong(t *testing.T) {
 
 	h.start()
 	h.sessions(len(all))
-	eventually(t, "the agent counts the floor", func() bool {
+	h.eventually("the agent counts the floor", func() bool {
 		l := h.limit("shop", wire.Bulkhead)
 		return l.InUse+l.Extra == limit+2 && l.Waiting == limit // 2 in each process
 	})

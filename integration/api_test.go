@@ -160,7 +160,7 @@ func TestSocketActivation(t *testing.T) {
 	w.call(u, pathNow, 1)
 	h.ready() // nothing started it but the worker's first call
 	h.sessions(1)
-	eventually(t, "the worker has the agent's policies", func() bool {
+	h.eventually("the worker has the agent's policies", func() bool {
 		w.call(u, pathNow, 1)
 		return h.limit("shop", wire.Bulkhead).Processes == 1
 	})

@@ -28,7 +28,7 @@ func bulkhead(u *upstream, limit int) string {
 // allFree waits until nothing of the limit is used, and nobody waits.
 func allFree(h *host) {
 	h.t.Helper()
-	eventually(h.t, "all permits free in resagent status --json", func() bool {
+	h.eventually("all permits free in resagent status --json", func() bool {
 		out, problems, err := h.run("status", "--json")
 		if err != nil {
 			h.t.Fatalf("resagent status: %v\n%s", err, problems)
@@ -45,7 +45,7 @@ func allFree(h *host) {
 // noneGranted waits until everything has come back from processes that ended.
 func noneGranted(h *host) {
 	h.t.Helper()
-	eventually(h.t, "nothing granted, and no session", func() bool {
+	h.eventually("nothing granted, and no session", func() bool {
 		s := h.status()
 		for _, l := range s.Limits {
 			if l.Granted != 0 || l.Processes != 0 {
@@ -136,7 +136,7 @@ func TestBulkheadAndStoppedProcess(t *testing.T) {
 	u.release()
 	u.inFlight(0)
 	u.hold()
-	eventually(t, "permits are idle in the first process", func() bool {
+	h.eventually("permits are idle in the first process", func() bool {
 		l := h.limit("shop", wire.Bulkhead)
 		return l.InUse == 0 && l.Available >= limit/2
 	})
@@ -154,16 +154,16 @@ func TestBulkheadAndStoppedProcess(t *testing.T) {
 	stopped.signal(syscall.SIGSTOP)
 	other.call(u, pathHold, limit)
 	u.inFlight(limit)
-	eventually(t, "the two that are missing wait", func() bool { return h.limit("shop", wire.Bulkhead).Waiting == 2 })
+	h.eventually("the two that are missing wait", func() bool { return h.limit("shop", wire.Bulkhead).Waiting == 2 })
 	// Its calls end, and it does not notice: two permits are still its own,
 	// and those that wait get the other four.
 	u.release()
-	eventually(t, "all calls of the other process are over", func() bool {
+	h.eventually("all calls of the other process are over", func() bool {
 		l := h.limit("shop", wire.Bulkhead)
 		return l.InUse == 2 && l.Waiting == 0
 	})
 	stopped.signal(syscall.SIGCONT)
-	eventually(t, "all is over", func() bool { return u.count().inFlight == 0 && h.limit("shop", wire.Bulkhead).InUse == 0 })
+	h.eventually("all is over", func() bool { return u.count().inFlight == 0 && h.limit("shop", wire.Bulkhead).InUse == 0 })
 	for _, w := range []*worker{stopped, other} {
 		w.finish()
 		w.mustNotFail()

@@ -197,7 +197,7 @@ func (c *chaos) changeLimit() {
 	if limit < c.limit {
 		// Calls with an earlier permit may still be on their way.
 		mark := c.u.now() + 100*time.Millisecond
-		eventually(c.t, "calls from before the reload have ended", func() bool {
+		c.h.eventually("calls from before the reload have ended", func() bool {
 			return c.u.now() > mark && c.u.began(mark) == 0 && c.h.limit("shop", wire.Bulkhead).Granted <= limit
 		})
 		c.u.allow(limit)

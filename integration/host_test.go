@@ -53,10 +53,6 @@ func newHost(t *testing.T, policies string) *host {
 			return new(net.Dialer).DialContext(ctx, "unix", h.socket())
 		}}}
 	t.Cleanup(func() {
-		if t.Failed() {
-			_, body, err := h.get("/v1/status")
-			t.Logf("the agent's status: %v\n%s", err, body)
-		}
 		h.kill()
 		h.notify.Close()
 		h.log.Close()
@@ -214,5 +210,5 @@ func (h *host) limit(upstream string, kind wire.Kind) agent.LimitStatus {
 // sessions waits until n processes are attached.
 func (h *host) sessions(n int) {
 	h.t.Helper()
-	eventually(h.t, fmt.Sprintf("%d sessions", n), func() bool { return len(h.status().Sessions) == n })
+	h.eventually(fmt.Sprintf("%d sessions", n), func() bool { return len(h.status().Sessions) == n })
 }

@@ -47,7 +47,7 @@ func TestLedgerLost(t *testing.T) {
 				t.Errorf("the ledger is %q, want lost", s.Ledger)
 			}
 			h.sessions(processes - 1)
-			eventually(t, "all of the limit is in use again", func() bool { return h.limit("shop", wire.Bulkhead).InUse == limit })
+			h.eventually("all of the limit is in use again", func() bool { return h.limit("shop", wire.Bulkhead).InUse == limit })
 			u.further(200)
 			for _, w := range all[1:] {
 				w.finish()
@@ -112,7 +112,7 @@ func TestLedgerDamagedWord(t *testing.T) {
 	h.start()
 	other := h.worker()
 	other.call(u, pathHold, limit)
-	eventually(t, "the other process waits, and what is in flight counts", func() bool {
+	h.eventually("the other process waits, and what is in flight counts", func() bool {
 		l := h.limit("shop", wire.Bulkhead)
 		return l.Waiting == limit && l.InUse+l.Extra == limit
 	})

@@ -91,6 +91,16 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
+// eventually waits for a condition, and shows the agent's account if it does
+// not come about.
+func (h *host) eventually(what string, is func() bool) {
+	h.t.Helper()
+	if !within(soon, is) {
+		_, body, err := h.get("/v1/status")
+		h.t.Fatalf("not within %v: %s; the agent's status: %v\n%s", soon, what, err, body)
+	}
+}
+
 // within looks again and again whether a condition holds.
 func within(d time.Duration, is func() bool) bool {
 	end := time.NewTimer(d)
