@@ -396,3 +396,32 @@ func TestDrainIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// A base that fails without closing the request body, as many stubs do, must
+// not hold up the next attempt.
+func TestBaseThatLeavesTheBodyOpenIsRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []string
+		base := stub(func(req *http.Request) (*http.Response, error) {
+			b := make([]byte, 3)
+			io.ReadFull(req.Body, b)
+			if sent = append(sent, string(b)); len(sent) == 1 {
+				return nil, errors.New("connection lost")
+			}
+			req.Body.Close()
+			return &http.Response{StatusCode: 200, Body: http.NoBody, Request: req}, nil
+		})
+		req, err := http.NewRequest("PUT", "http://shop.test/", struct{ io.Reader }{strings.NewReader("abcdef")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := (&Transport{Base: base}).RoundTrip(req)
+		if err != nil || resp.StatusCode != 200 || len(sent) != 2 || sent[1] != "abc" {
+			t.Fatalf("got %v, %v after sending %q, want 200 after abc twice", resp, err, sent)
+		}
+	})
+}
+
+type stub func(*http.Request) (*http.Response, error)
+
+func (s stub) RoundTrip(req *http.Request) (*http.Response, error) { return s(req) }

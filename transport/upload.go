@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"sync"
+	"time"
 )
 
 // keepMost is how much of a request body without GetBody is kept for another
@@ -77,7 +78,7 @@ func (u *upload) plan(keep int) {
 }
 
 // errBodyBusy: the base still reads the earlier attempt's body.
-var errBodyBusy = errors.New("transport: the request body cannot be sent again: the base has not closed it")
+var errBodyBusy = errors.New("transport: the request body cannot be sent again: the base still reads it")
 
 // open gives an attempt its body.
 func (u *upload) open(a *attempt) (io.ReadCloser, error) {
@@ -109,9 +110,6 @@ func (u *upload) open(a *attempt) (io.ReadCloser, error) {
 	u.reader = r
 	if r.own == nil {
 		u.holder = r
-	}
-	if u.get == nil && !u.last {
-		r.gone = make(chan struct{})
 	}
 	u.mu.Unlock()
 	return r, nil
@@ -192,8 +190,9 @@ type uploadReader struct {
 	a      *attempt
 	own    io.ReadCloser // a fresh body from GetBody; nil: the caller's
 	off    int           // in u.prefix
-	closed bool          // guarded by u.mu
-	gone   chan struct{} // closed by Close; nil where nobody waits for it
+	closed bool          // guarded by u.mu, like what follows
+	busy   bool          // a Read of the caller's body is under way
+	idle   chan struct{} // closed when it has ended; nil where nobody waits for it
 }
 
 // Read notes that the upload moves.
@@ -222,12 +221,18 @@ func (u *upload) read(r *uploadReader, p []byte) (int, error) {
 		u.mu.Unlock()
 		return n, nil
 	}
+	r.busy = true
 	u.mu.Unlock()
 
 	n, err := u.src.Read(p)
 
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	r.busy = false
+	if r.idle != nil {
+		close(r.idle)
+		r.idle = nil
+	}
 	if err != nil && err != io.EOF && !r.closed {
 		u.failed = err
 	}
@@ -254,9 +259,6 @@ func (r *uploadReader) Close() error {
 	}
 	r.closed = true
 	src := r.own == nil && (u.last || u.lost || u.get != nil)
-	if r.gone != nil {
-		close(r.gone)
-	}
 	u.mu.Unlock()
 	if r.own != nil {
 		return r.own.Close()
@@ -267,14 +269,31 @@ func (r *uploadReader) Close() error {
 	return nil
 }
 
-// wait waits until the base has let go of the view.
+// letGo bounds the wait for a Read of the caller's body that is under way.
+const letGo = time.Second
+
+// wait ends the view, for the base has ended its attempt and not every base
+// closes the body, and waits for a Read that is still under way.
 func (r *uploadReader) wait(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
-	select {
-	case <-r.gone:
+	r.u.mu.Lock()
+	r.closed = true
+	if !r.busy {
+		r.u.mu.Unlock()
 		return nil
+	}
+	idle := make(chan struct{})
+	r.idle = idle
+	r.u.mu.Unlock()
+	timer := time.NewTimer(letGo)
+	defer timer.Stop()
+	select {
+	case <-idle:
+		return nil
+	case <-timer.C:
+		return errBodyBusy
 	case <-ctx.Done():
 		return errors.Join(errBodyBusy, context.Cause(ctx))
 	}
