@@ -80,6 +80,7 @@ func TestAgentAwayForLong(t *testing.T) {
 	for _, w := range all {
 		w.call(u, pathNow, 1)
 	}
+	eventually(t, "each process has made a call", func() bool { return u.count().calls == len(all) })
 	h.sessions(len(all))
 	holds.call(u, pathHold, limit)
 	u.inFlight(limit)
@@ -103,8 +104,10 @@ func TestAgentAwayForLong(t *testing.T) {
 	})
 	throughout(t, 100*time.Millisecond, "nothing new above the limit", func() bool { return u.count().inFlight == limit+2 })
 	u.release()
-	u.further(4)
-	u.inFlight(0)
+	eventually(t, "those that waited are answered", func() bool {
+		c := u.count()
+		return c.calls == len(all)+limit+6 && c.inFlight == 0
+	})
 	u.allow(limit)
 	for _, w := range all {
 		w.load(u, pathWork, limit)
