@@ -154,6 +154,8 @@ func sharedHeader(t *T) {
 }
 
 // sameRequest sends all manner of requests to a server that says what it saw.
+// Bodies longer or shorter than stated are not among them: what net/http says of
+// those depends on which of its goroutines is first.
 func sameRequest(t *T) {
 	in := func() io.Reader { return strings.NewReader("some body") }
 	hidden := func() io.Reader { return struct{ io.Reader }{in()} }
@@ -191,7 +193,6 @@ func sameRequest(t *T) {
 		"an Expect of 100":        {method: "POST", path: "/", body: in, change: func(r *http.Request) { r.Header.Set("Expect", "100-continue") }},
 		"an invalid field":        {method: "GET", path: "/", change: func(r *http.Request) { r.Header["bad field"] = []string{"x"} }},
 		"an invalid method":       {method: "GET", path: "/", change: func(r *http.Request) { r.Method = "BAD METHOD" }},
-		"less than stated":        {method: "PUT", path: "/", body: hidden, change: func(r *http.Request) { r.ContentLength = 30 }},
 		"a body and a GetBody":    {method: "PUT", path: "/", body: hidden, change: func(r *http.Request) { t.replayable(r, "GetBody", in) }},
 		"a large body in memory":  {method: "PUT", path: "/", body: func() io.Reader { return strings.NewReader(strings.Repeat("large", 20000)) }},
 		"no host in the URL":      {method: "GET", path: "/", change: func(r *http.Request) { r.URL.Host = "" }},
