@@ -88,15 +88,20 @@ func (w *world) checkLedger() error {
 }
 
 // checkPermits: what callers hold, and what they could take at once, is never
-// above the limit; above a lowered one it never grows (1).
+// above the limit; above a lowered one it never grows (1). What was held from
+// cells that no agent counts any more is extra, and counts from when the agent
+// is told.
 func (w *world) checkPermits() error {
 	out := 0
 	for _, a := range w.actors {
 		g := &a.gates[0]
 		for _, h := range g.held {
-			out += h.n
+			if !h.extra {
+				out += h.n
+			}
 		}
 		if g.bound {
+			out += g.told
 			if word := a.page.Cell(g.index).Read(); word.Epoch == g.epoch {
 				out += word.Available
 			}
@@ -119,7 +124,6 @@ func (w *world) checkPermits() error {
 func (w *world) checkRate() error {
 	l := w.set.Upstreams["u"].RateLimit
 	if l == nil {
-		w.rates = nil
 		return nil
 	}
 	now := rateOf{w.now, l.Rate.Every(), l.Burst}
@@ -133,13 +137,22 @@ func (w *world) checkRate() error {
 	for i := len(w.spent) - 1; i >= 0; i-- {
 		sum += w.spent[i].n
 		from := w.spent[i].at
-		burst, every := 0, time.Hour
+		burst, raised, every := 0, 0, time.Hour
 		for j, r := range w.rates {
 			if j+1 < len(w.rates) && w.rates[j+1].from < from {
 				continue
 			}
-			burst, every = max(burst, r.burst), min(every, r.every)
+			every = min(every, r.every)
 		}
+		// Tokens of an earlier, larger burst may lie with a process that was away.
+		// Each raise may give its difference at once.
+		for j, r := range w.rates {
+			burst = max(burst, r.burst)
+			if j > 0 && r.from >= from && r.burst > w.rates[j-1].burst {
+				raised += r.burst - w.rates[j-1].burst
+			}
+		}
+		burst += raised
 		if most := burst + int((w.now-from)/every) + 1; sum > most || sum > burst && w.now == from {
 			return fmt.Errorf("%d tokens spent in %v, with a burst of %d and one every %v", sum, w.now-from, burst, every)
 		}

@@ -46,7 +46,7 @@ func (a *allocator) restore(now time.Duration) {
 			l.setTAT(i, tat)
 		}
 	}
-	for i := range maxEntries {
+	for i := range l.used() {
 		e, ok := l.entry(i)
 		if !ok {
 			continue

@@ -58,6 +58,13 @@ func (a *allocator) lookRate(l *limit, now time.Duration) {
 	a.fillTo(l, now)
 	views := a.read(l, now)
 	a.spent(l, views)
+	if over := l.out() - l.capacity; over > 0 { // the burst was lowered
+		for i, h := range l.holders {
+			n := a.seize(h, &views[i], min(over, views[i].available))
+			a.ledger.setTAT(l.slot, a.ledger.tat(l.slot)-time.Duration(n)*l.every)
+			over -= n
+		}
+	}
 	_, _, waiting := total(views)
 	if !a.again(l, views, now) {
 		return

@@ -74,8 +74,8 @@ type gateOf struct {
 	epoch   uint16
 	waiting int
 	held    []permitOf
-	extra   int
-	earned  uint64
+	extra   int // of held, what no agent granted
+	told    int // of extra, what the agent can know
 }
 
 // permitOf is what one caller holds.
@@ -92,7 +92,9 @@ var errKilled = errors.New("the agent was killed")
 func newWorld(set *policies.Set) *world {
 	w := &world{now: time.Second, set: set, buried: make(map[*process]time.Duration), kept: make(map[cellID]int)}
 	w.mem = newMemory()
-	w.allowed = set.Upstreams["u"].Bulkhead.MaxConcurrent
+	if b := set.Upstreams["u"].Bulkhead; b != nil {
+		w.allowed = b.MaxConcurrent
+	}
 	w.boot()
 	return w
 }
@@ -224,10 +226,7 @@ func (w *world) kill() {
 	w.alloc, w.fuse = nil, 0
 	clear(w.kept)
 	book := &ledger{mem: w.mem}
-	for i := range maxEntries {
-		if book.word(entriesAt+i*16).Load() == 0 {
-			continue
-		}
+	for i := range book.used() {
 		if e, ok := book.entry(i); ok {
 			id, _ := book.process(e.process)
 			w.kept[cellID{id.ino, e.cell}] = i
@@ -236,6 +235,7 @@ func (w *world) kill() {
 	clear(w.buried)
 	for _, a := range w.actors {
 		a.attached, a.proc = false, nil
+		a.gates[0].told = 0 // extra is in no ledger
 		if a.agents != nil {
 			a.agents.Close()
 			a.agents = nil
@@ -247,7 +247,8 @@ func (w *world) kill() {
 func (w *world) gone(p *process, c wire.Cell) {
 	for _, a := range w.actors {
 		if a.proc == p {
-			a.gates[slices.Index(kinds[:], c.Kind)].bound = false
+			g := &a.gates[slices.Index(kinds[:], c.Kind)]
+			g.bound, g.told = false, 0
 		}
 	}
 }
@@ -300,7 +301,7 @@ func (w *world) lose(a *actor, k int) {
 	if !g.bound {
 		return
 	}
-	g.bound = false
+	g.bound, g.told = false, 0
 	n := a.page.Cell(g.index).Close(g.epoch)
 	g.extra += n
 	for i := range g.held {
@@ -364,7 +365,7 @@ func (w *world) connect(a *actor) {
 		}
 		// The policies follow the welcome.
 		if _, _, _, ok := limitOf(&w.alloc.policies.Named("u").Policy, kinds[k]); !ok {
-			g.bound = false
+			g.bound, g.told = false, 0
 		}
 		w.tell(a, k)
 	}
@@ -377,6 +378,11 @@ func (w *world) tell(a *actor, k int) {
 		c.SetWaiting(g.epoch, g.waiting)
 		if kinds[k] == wire.Bulkhead {
 			c.SetExtra(g.epoch, g.extra)
+			if a.attached {
+				w.allowed += max(0, g.extra-g.told)
+				g.told = g.extra
+			}
+			g.told = min(g.told, g.extra)
 		}
 	}
 }
@@ -447,7 +453,9 @@ func (w *world) take(a *actor, k, n int) bool {
 		if !c.Take(g.epoch, n) {
 			return false
 		}
-		w.spent = append(w.spent, spending{w.now, n})
+		if w.set.Upstreams["u"].RateLimit != nil {
+			w.spent = append(w.spent, spending{w.now, n})
+		}
 	} else {
 		if !c.Acquire(g.epoch, n) {
 			return false

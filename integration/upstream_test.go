@@ -206,13 +206,6 @@ func (u *upstream) began(before time.Duration) (n int) {
 	return n
 }
 
-// of is how many calls came from a worker.
-func (u *upstream) of(w *worker) int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.byWorker[w.name]
-}
-
 // times is when calls came, in order, and the longest that one was on its way.
 func (u *upstream) times() (arrivals []time.Duration, travel time.Duration) {
 	u.mu.Lock()
