@@ -87,7 +87,6 @@ func TestWatcherKnowsReusedDescriptors(t *testing.T) {
 		// in one batch, and is busy again with the first of them.
 		type pipe struct {
 			read, write *os.File
-			busy        chan struct{}
 		}
 		first, release := make(chan int, 2), make(chan struct{})
 		var pipes [2]pipe

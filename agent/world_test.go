@@ -212,10 +212,11 @@ func (w *world) early(at int, v uint64, done bool) {
 	i := (at - entriesAt) / 16
 	for _, p := range w.alloc.processes {
 		for _, h := range p.holders {
-			if more := int(v>>40) - h.granted; h.slot == i && p.page != nil {
-				if more = int(v>>40) - int(w.alloc.ledger.word(at).Load()>>40); !done && more > 0 {
-					p.page.Cell(h.cell).Grant(h.epoch, more)
-				}
+			if h.slot != i || p.page == nil {
+				continue
+			}
+			if more := int(v>>40) - int(w.alloc.ledger.word(at).Load()>>40); !done && more > 0 {
+				p.page.Cell(h.cell).Grant(h.epoch, more)
 			}
 		}
 	}
