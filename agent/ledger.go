@@ -128,22 +128,21 @@ func openLedger(path, boot string, now time.Duration) (*ledger, error) {
 	err = l.load(path, boot)
 	switch {
 	case err == nil:
-		l.lost = l.recovery() > 0
+		if l.lost = l.recovery() > 0; l.lost {
+			l.setRecovery(now + recovering)
+		}
 	case errors.Is(err, os.ErrNotExist):
 		before, _ := os.ReadFile(path + ".lock")
 		l.lost = string(before) == boot
-		err = l.create(path, boot)
+		err = l.create(path, boot, now)
 	case errors.Is(err, errOtherBoot):
-		err = l.create(path, boot)
+		err = l.create(path, boot, now)
 	case errors.Is(err, errDamaged):
 		// Kept for whoever wants to know what happened to it.
 		if err = os.Rename(path, path+".damaged"); err == nil {
 			l.lost = true
-			err = l.create(path, boot)
+			err = l.create(path, boot, now)
 		}
-	}
-	if err == nil && l.lost {
-		l.setRecovery(now + recovering)
 	}
 	if err == nil {
 		err = lock.Truncate(0)
@@ -208,7 +207,7 @@ func (l *ledger) unmap(why error) error {
 }
 
 // create makes an empty ledger aside and puts it in place.
-func (l *ledger) create(path, boot string) error {
+func (l *ledger) create(path, boot string, now time.Duration) error {
 	tmp := path + ".new"
 	os.Remove(tmp)
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -232,6 +231,9 @@ func (l *ledger) create(path, boot string) error {
 	l.id = hex.EncodeToString(h[16:32])
 	if err := l.verify(); err != nil {
 		return err
+	}
+	if l.lost {
+		l.setRecovery(now + recovering)
 	}
 	return os.Rename(tmp, path)
 }
