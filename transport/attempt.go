@@ -98,8 +98,13 @@ func (a *attempt) toBase() result {
 		closeBody(resp)
 		resp = nil
 	}
-	if resp == nil && err == nil {
-		err = errNeither
+	if resp == nil {
+		if err == nil {
+			err = errNeither
+		}
+		if body, ok := inner.Body.(*uploadReader); ok {
+			body.end()
+		}
 	}
 	struck := a.enter(headers)
 	if struck != nil {

@@ -51,7 +51,7 @@ func (c *call) classify(resp *http.Response, err, struck error) result {
 		if p := c.rules.Timeout; p.Attempt == 0 || p.Total <= p.Attempt {
 			r.outcome = failure
 		}
-	case c.upload != nil && c.upload.broken() != nil, mistaken(err):
+	case c.mistaken(err):
 		r.outcome, r.final = ignored, true
 	default:
 		r.outcome = failure
@@ -117,9 +117,15 @@ func badCertificate(err error) bool {
 	return false
 }
 
-// mistaken says whether net/http found the request itself wrong. It has no
-// types for these.
-func mistaken(err error) bool {
+// mistaken says whether the fault is the caller's: its own body failed, or
+// net/http found the request itself wrong. It has no types for these.
+func (c *call) mistaken(err error) bool {
+	if err == nil {
+		return false
+	}
+	if c.upload != nil && c.upload.broken() != nil {
+		return true
+	}
 	s := err.Error()
 	for _, part := range []string{"unsupported protocol scheme", "no Host in request URL",
 		"net/http: invalid", "http: Request.", "http: invalid"} {

@@ -14,12 +14,12 @@ import (
 // withFallback answers a call that failed: with what the upstream last said,
 // else with a fixed answer. A call fails by an error, our own refusals and
 // timeouts included, and by 500, 502, 503 and 504. A caller that ended its own
-// call gets its own error.
+// call, or made a request that cannot be sent, gets its own error.
 //
 // A GET or HEAD with Cache-Control: only-if-cached is answered from the cache
 // or with 504, where the policy has one. Stale answers are for GET and HEAD; a
-// fixed one is for the safe methods
-// only, because it would tell other callers that something was done.
+// fixed one is for the safe methods only, because it would tell other callers
+// that something was done.
 func (c *call) withFallback() (*http.Response, error) {
 	p := c.rules.Fallback
 	if p == nil {
@@ -45,7 +45,7 @@ func (c *call) withFallback() (*http.Response, error) {
 		resp, err = c.send()
 	}
 	if !late {
-		if !failed(resp, err) || c.ctx.Err() != nil {
+		if !failed(resp, err) || c.ctx.Err() != nil || c.mistaken(err) {
 			return c.store(resp), err
 		}
 	}

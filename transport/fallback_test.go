@@ -251,3 +251,31 @@ func TestUnsafeInvalidates(t *testing.T) {
 		}
 	})
 }
+
+// What the caller did wrong is not answered as if the upstream were down.
+func TestNoFallbackForMistakes(t *testing.T) {
+	for _, p := range []policies.Fallback{
+		{Static: &policies.Static{Body: "fixed"}},
+		{Stale: &policies.Stale{MaxStale: time.Hour}},
+		{Stale: &policies.Stale{MaxStale: time.Hour, After: time.Second}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tr, s := through(t, policies.Policy{Fallback: &p})
+			if p.Stale != nil {
+				fillCache(t, tr, s)
+			}
+			wrong := errors.New(`net/http: invalid header field name "a b"`)
+			s.answers = append(s.answers, answer{err: wrong})
+			if _, err := tr.RoundTrip(request(t, "GET", nil)); !errors.Is(err, wrong) {
+				t.Errorf("%+v: got %v, want the caller's mistake", p, err)
+			}
+		})
+	}
+	t.Run("a broken body", func(t *testing.T) {
+		bad := errors.New("disk error")
+		tr, _ := through(t, policies.Policy{Fallback: &policies.Fallback{Static: &policies.Static{Body: "fixed"}}}, answer{status: 200})
+		if _, err := tr.RoundTrip(request(t, "OPTIONS", &tracked{Reader: &errReader{bad}})); !errors.Is(err, bad) {
+			t.Errorf("got %v, want the body's own error", err)
+		}
+	})
+}

@@ -97,8 +97,8 @@ func (u *upload) open(a *attempt) (io.ReadCloser, error) {
 		return u.src, nil
 	case u.get != nil && again:
 		body, err := u.get()
-		if err != nil || u.plain {
-			return body, err
+		if err != nil {
+			return nil, err
 		}
 		r.own = body
 	case again:
@@ -191,16 +191,33 @@ type uploadReader struct {
 	own    io.ReadCloser // a fresh body from GetBody; nil: the caller's
 	off    int           // in u.prefix
 	closed bool          // guarded by u.mu, like what follows
-	busy   bool          // a Read of the caller's body is under way
+	ended  bool          // the base has failed: no Read begins any more
+	busy   bool          // a Read is under way
 	idle   chan struct{} // closed when it has ended; nil where nobody waits for it
 }
 
-// Read notes that the upload moves.
+// Read reads what was kept, then from the body, and notes that the upload
+// moves.
 func (r *uploadReader) Read(p []byte) (n int, err error) {
-	if r.own != nil {
-		n, err = r.own.Read(p)
+	u := r.u
+	u.mu.Lock()
+	if r.closed || r.ended {
+		u.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
+	body := r.own
+	if body == nil && r.off < len(u.prefix) {
+		n = copy(p, u.prefix[r.off:])
+		r.off += n
+		u.mu.Unlock()
 	} else {
-		n, err = r.u.read(r, p)
+		r.busy = true
+		u.mu.Unlock()
+		if body == nil {
+			body = u.src
+		}
+		n, err = body.Read(p)
+		r.have(p[:n], err)
 	}
 	if n > 0 {
 		r.a.moved.Store(int64(r.a.c.since()))
@@ -208,44 +225,34 @@ func (r *uploadReader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// read reads what was kept, then from the caller's body.
-func (u *upload) read(r *uploadReader, p []byte) (int, error) {
+// have is the end of a Read of the body: what came of it is kept, if it is to
+// be.
+func (r *uploadReader) have(p []byte, err error) {
+	u := r.u
 	u.mu.Lock()
-	if r.closed {
-		u.mu.Unlock()
-		return 0, http.ErrBodyReadAfterClose
-	}
-	if r.off < len(u.prefix) {
-		n := copy(p, u.prefix[r.off:])
-		r.off += n
-		u.mu.Unlock()
-		return n, nil
-	}
-	r.busy = true
-	u.mu.Unlock()
-
-	n, err := u.src.Read(p)
-
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	r.busy = false
 	if r.idle != nil {
 		close(r.idle)
 		r.idle = nil
 	}
-	if err != nil && err != io.EOF && !r.closed {
-		u.failed = err
+	if r.own == nil {
+		if err != nil && err != io.EOF && !r.closed {
+			u.failed = err
+		}
+		switch {
+		case u.get != nil || u.last || len(p) == 0 || u.lost:
+		case len(u.prefix)+len(p) > u.keep:
+			u.lost, u.prefix = true, nil
+		default:
+			u.prefix = append(u.prefix, p...)
+			r.off = len(u.prefix)
+		}
 	}
-	if u.get != nil || u.last || n == 0 || u.lost {
-		return n, err
+	ended := r.ended
+	u.mu.Unlock()
+	if ended {
+		r.Close()
 	}
-	if len(u.prefix)+n > u.keep {
-		u.lost, u.prefix = true, nil
-		return n, err
-	}
-	u.prefix = append(u.prefix, p[:n]...)
-	r.off = len(u.prefix)
-	return n, err
 }
 
 // Close ends this view. The caller's body is closed with it if it cannot be
@@ -258,7 +265,7 @@ func (r *uploadReader) Close() error {
 		return nil
 	}
 	r.closed = true
-	src := r.own == nil && (u.last || u.lost || u.get != nil)
+	src := u.holder == r && (u.last || u.lost || u.get != nil)
 	u.mu.Unlock()
 	if r.own != nil {
 		return r.own.Close()
@@ -267,6 +274,18 @@ func (r *uploadReader) Close() error {
 		return u.close()
 	}
 	return nil
+}
+
+// end is Close for a base that has failed, and may have forgotten it. A Read
+// that is still under way closes when it ends, unless the base does before.
+func (r *uploadReader) end() {
+	r.u.mu.Lock()
+	r.ended = true
+	busy := r.busy
+	r.u.mu.Unlock()
+	if !busy {
+		r.Close()
+	}
 }
 
 // letGo bounds the wait for a Read of the caller's body that is under way.
@@ -279,7 +298,7 @@ func (r *uploadReader) wait(ctx context.Context) error {
 		return nil
 	}
 	r.u.mu.Lock()
-	r.closed = true
+	r.ended = true
 	if !r.busy {
 		r.u.mu.Unlock()
 		return nil

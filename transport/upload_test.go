@@ -168,3 +168,84 @@ func TestSmallBodiesStayPlain(t *testing.T) {
 		}
 	}
 }
+
+// A base that fails need not close the body: it is closed for it, once, when
+// the last Read of it has ended.
+func TestBaseThatForgetsTheBody(t *testing.T) {
+	neither := func(*http.Request) (*http.Response, error) { return nil, nil }
+	both := func(req *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, errReset
+	}
+	failing := func(*http.Request) (*http.Response, error) { return nil, errReset }
+	for name, base := range map[string]func(*http.Request) (*http.Response, error){"neither": neither, "both": both, "an error": failing} {
+		for _, getBody := range []bool{false, true} {
+			for _, tries := range []int{1, 3} {
+				t.Run(name, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						tr, _ := through(t, policies.Policy{Retry: &policies.Retry{MaxAttempts: tries}}, answer{do: base}, answer{do: base}, answer{do: base})
+						bodies := []*tracked{{Reader: strings.NewReader("body")}}
+						req := request(t, "PUT", bodies[0])
+						if getBody {
+							req.GetBody = func() (io.ReadCloser, error) {
+								bodies = append(bodies, &tracked{Reader: strings.NewReader("body")})
+								return bodies[len(bodies)-1], nil
+							}
+						}
+						if _, err := tr.RoundTrip(req); err == nil {
+							t.Error("no error")
+						}
+						for i, b := range bodies {
+							if n := b.times.Load(); n != 1 {
+								t.Errorf("GetBody %v, %d attempts: body %d was closed %d times", getBody, tries, i, n)
+							}
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// A Read that is under way when the base fails is not cut off, and closes the
+// body when it ends; the base may close it before.
+func TestReadUnderWayWhenTheBaseFails(t *testing.T) {
+	for name, closes := range map[string]bool{"the Read ends": false, "the base closes": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in, out := io.Pipe()
+				src := &tracked{Reader: in}
+				var body io.ReadCloser
+				read := make(chan error, 1)
+				tr, _ := through(t, policies.Policy{Retry: &policies.Retry{MaxAttempts: 1}}, answer{do: func(req *http.Request) (*http.Response, error) {
+					body = req.Body
+					go func() { _, err := req.Body.Read(make([]byte, 1)); read <- err }()
+					synctest.Wait()
+					return nil, errReset
+				}})
+				if _, err := tr.RoundTrip(request(t, "PUT", src)); !errors.Is(err, errReset) {
+					t.Fatalf("got %v", err)
+				}
+				if n := src.times.Load(); n != 0 {
+					t.Errorf("closed %d times while it is read", n)
+				}
+				if closes {
+					body.Close()
+					if n := src.times.Load(); n != 1 {
+						t.Errorf("closed by the base, %d times", n)
+					}
+				}
+				out.Write([]byte("x"))
+				if err := <-read; err != nil {
+					t.Errorf("the Read ended with %v", err)
+				}
+				synctest.Wait()
+				if n := src.times.Load(); n != 1 {
+					t.Errorf("closed %d times in the end", n)
+				}
+				if _, err := body.Read(make([]byte, 1)); err == nil {
+					t.Error("a Read after the end")
+				}
+			})
+		})
+	}
+}
