@@ -35,6 +35,7 @@ func (a *Agent) serve(u *net.UnixConn, who peer) {
 	s, err := a.greet(u, who)
 	if err != nil {
 		a.log().Warn("session refused", "pid", who.pid, "uid", who.uid, "reason", err)
+		u.SetDeadline(time.Now().Add(helloWithin)) // that of the hello may have passed
 		wire.SendFiles(u, &wire.Message{Type: wire.Refuse, Reason: err.Error()})
 		return
 	}

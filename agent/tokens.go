@@ -134,8 +134,8 @@ func (a *allocator) earned(l *limit) {
 	a.ledger.setLevel(l.slot, max(0, min(level, l.capacity-l.out())))
 }
 
-// answerBudget gives holder i the tokens it waits for, with what others have
-// too little of to use, or nothing. Either way it is told at once.
+// answerBudget gives holder i the tokens it waits for, or as many as there are,
+// with what others have too little of to use. Either way it is told at once.
 func (a *allocator) answerBudget(l *limit, i int, views []view, now time.Duration) {
 	h, want := l.holders[i], views[i].waiting
 	level := a.ledger.level(l.slot)
@@ -146,10 +146,9 @@ func (a *allocator) answerBudget(l *limit, i int, views []view, now time.Duratio
 			a.ledger.setLevel(l.slot, level)
 		}
 	}
-	if level >= want && now >= a.recoverUntil {
-		a.ledger.setLevel(l.slot, level-want)
-		a.grant(h, want, l.capacity, now)
-		return
+	if n := min(want, level); n > 0 && now >= a.recoverUntil {
+		a.ledger.setLevel(l.slot, level-n)
+		a.grant(h, n, l.capacity, now)
 	}
 	a.rouse(h)
 }

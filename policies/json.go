@@ -127,6 +127,10 @@ type jsonReader struct {
 	file   string
 	lines  []int // offsets at which lines 2, 3, ... begin
 	tokens *json.Decoder
+
+	// The place of the newest position: on the wire a whole set is one line,
+	// whose columns are not to be counted from its beginning each time.
+	at, line, column int
 }
 
 // start is the offset of the next token.
@@ -144,11 +148,15 @@ func (r *jsonReader) position(offset int) Position {
 	if exact {
 		line++
 	}
-	begin := 0
-	if line > 0 {
-		begin = r.lines[line-1]
+	if line != r.line || offset < r.at {
+		r.line, r.at, r.column = line, 0, 0
+		if line > 0 {
+			r.at = r.lines[line-1]
+		}
 	}
-	return Position{File: r.file, Line: line + 1, Column: 1 + utf8.RuneCount(r.data[begin:offset])}
+	r.column += utf8.RuneCount(r.data[r.at:offset])
+	r.at = offset
+	return Position{File: r.file, Line: line + 1, Column: 1 + r.column}
 }
 
 func (r *jsonReader) value(depth int) (*Node, error) {

@@ -1,0 +1,585 @@
+//go:build linux
+
+package agent_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/resagent/resagent/agent"
+	"github.com/resagent/resagent/agent/client"
+	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/agent/wire"
+	"github.com/resagent/resagent/policies"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// until waits for a condition.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("after 20 s: not yet %s", what)
+		}
+	}
+}
+
+// raw is a session spoken by hand.
+type raw struct {
+	t    *testing.T
+	unix *net.UnixConn
+	conn *wire.Conn
+	head *http.Response
+}
+
+// upgrade begins a session, up to the agent's answer.
+func (h *host) upgrade() *raw {
+	h.t.Helper()
+	c, err := net.Dial("unix", filepath.Join(h.dir, "agent.sock"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(c, "GET /v1/session HTTP/1.1\r\nHost: resagent\r\nConnection: Upgrade\r\nUpgrade: "+wire.Upgrade+"\r\n\r\n")
+	head, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		h.t.Fatalf("asking for a session: %v", err)
+	}
+	return &raw{t: h.t.(*testing.T), unix: c.(*net.UnixConn), head: head}
+}
+
+// hello says it, and returns the first answer.
+func (r *raw) hello(m *wire.Message, files ...*os.File) *wire.Message {
+	r.t.Helper()
+	if err := wire.SendFiles(r.unix, m, files...); err != nil {
+		r.t.Fatalf("hello: %v", err)
+	}
+	return r.answer()
+}
+
+func (r *raw) answer() *wire.Message {
+	r.t.Helper()
+	got, passed, rest, err := wire.ReceiveFiles(r.unix, wire.MaxAgentLine, 1)
+	if err != nil {
+		r.t.Fatalf("the answer to the hello: %v", err)
+	}
+	for _, f := range passed {
+		f.Close()
+	}
+	r.conn = wire.NewConn(r.unix, rest, wire.MaxAgentLine, 1<<20)
+	return got
+}
+
+// next is the next message of a type.
+func (r *raw) next(typ wire.Type) *wire.Message {
+	r.t.Helper()
+	for {
+		m, err := r.conn.Receive()
+		if err != nil {
+			r.t.Fatalf("waiting for %s: %v", typ, err)
+		}
+		if m.Type == typ {
+			return m
+		}
+	}
+}
+
+// ends waits for the end of the session.
+func (r *raw) ends(what string) {
+	r.t.Helper()
+	for {
+		if _, err := r.conn.Receive(); errors.Is(err, os.ErrDeadlineExceeded) {
+			r.t.Fatalf("%s: the session goes on", what)
+		} else if err != nil {
+			return
+		}
+	}
+}
+
+// own is what a process brings to its session.
+type own struct {
+	page        *page.Page
+	file        *os.File
+	read, write *os.File
+}
+
+func bring(t *testing.T) *own {
+	t.Helper()
+	p, f, err := page.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close(); r.Close(); w.Close() })
+	return &own{p, f, r, w}
+}
+
+// greet makes a whole session.
+func (h *host) greet(o *own, cells ...wire.Cell) (*raw, *wire.Message) {
+	h.t.Helper()
+	r := h.upgrade()
+	m := r.hello(&wire.Message{Type: wire.Hello, Version: 1, Cells: cells}, o.file, o.read)
+	if m.Type != wire.Welcome {
+		h.t.Fatalf("the agent says %+v, want welcome", m)
+	}
+	return r, m
+}
+
+// open asks for the bulkhead's cell, and for so many permits.
+func (r *raw) open(o *own, permits int) (*page.Cell, wire.Cell) {
+	r.t.Helper()
+	r.conn.Send(&wire.Message{Type: wire.Open, Cell: &wire.Cell{Upstream: "shop", Kind: wire.Bulkhead}})
+	w := *r.next(wire.Assign).Cell
+	c := o.page.Cell(w.Index)
+	c.SetWaiting(w.Epoch, permits)
+	r.conn.Send(&wire.Message{Type: wire.Want, Indexes: []int{w.Index}})
+	until(r.t, "granted", func() bool { return c.Read().Available >= permits })
+	for range permits {
+		if !c.Acquire(w.Epoch, 1) {
+			r.t.Fatalf("a granted permit cannot be taken: %+v", c.Read())
+		}
+	}
+	c.SetWaiting(w.Epoch, 0)
+	return c, w
+}
+
+func (h *host) limit() agent.LimitStatus {
+	for _, l := range h.running.Status().Limits {
+		if l.Upstream == "shop" && l.Kind == wire.Bulkhead {
+			return l
+		}
+	}
+	return agent.LimitStatus{}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+// A hello with anything but a page and a pipe is refused with the reason, and
+// leaves nothing open.
+func TestHelloRefused(t *testing.T) {
+	h := newHost(t, bulkhead(3, 10, time.Second))
+	o := bring(t)
+	hello := &wire.Message{Type: wire.Hello, Version: 1}
+	for name, one := range map[string]struct {
+		m     *wire.Message
+		files []*os.File
+		want  string
+	}{
+		"a pipe for a page": {hello, []*os.File{o.read, o.read}, "not a memory file"},
+		"the page alone":    {hello, []*os.File{o.file}, "1 descriptors"},
+		"the other way":     {hello, []*os.File{o.read, o.file}, "not a memory file"},
+		"version 0":         {&wire.Message{Type: wire.Hello}, []*os.File{o.file, o.read}, "version 0"},
+		"another message":   {&wire.Message{Type: wire.Want, Version: 1}, []*os.File{o.file, o.read}, `"want"`},
+		"another, no files": {&wire.Message{Type: wire.Bye, Version: 1}, nil, `"bye"`},
+		"far too long":      {&wire.Message{Type: wire.Hello, Version: 1, Library: strings.Repeat("x", 3*wire.MaxLine)}, []*os.File{o.file, o.read}, "too long"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := descriptors(t)
+			r := h.upgrade()
+			r.t = t
+			// It may hang up before it has read a message that is far too long.
+			if err := wire.SendFiles(r.unix, one.m, one.files...); err != nil && one.want != "too long" {
+				t.Fatal(err)
+			}
+			m := r.answer()
+			if m.Type != wire.Refuse || !strings.Contains(m.Reason, one.want) {
+				t.Errorf("the agent says %+v, want that it refuses with %q", m, one.want)
+			}
+			r.ends("refused")
+			r.unix.Close()
+			until(t, "closed everything", func() bool { return descriptors(t) <= before })
+		})
+	}
+	t.Run("garbage", func(t *testing.T) {
+		r := h.upgrade()
+		r.t = t
+		io.WriteString(r.unix, "what?\n")
+		if m := r.answer(); m.Type != wire.Refuse || m.Reason == "" {
+			t.Errorf("the agent says %+v, want that it refuses", m)
+		}
+	})
+	if s := h.running.Status(); len(s.Sessions) != 0 || len(s.Limits) != 0 {
+		t.Errorf("status %+v after refusals only", s)
+	}
+}
+
+// Who says nothing after the 101 is let go.
+func TestNoHello(t *testing.T) {
+	h := newHost(t, bulkhead(3, 10, time.Second))
+	r := h.upgrade()
+	began := time.Now()
+	if m := r.answer(); m.Type != wire.Refuse {
+		t.Errorf("the agent says %+v, want that it refuses", m)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("let go after %v", took)
+	}
+}
+
+// A session lives through lines that are no messages, and ends with one that
+// has no end.
+func TestLinesInASession(t *testing.T) {
+	h := newHost(t, bulkhead(3, 10, time.Second))
+	o := bring(t)
+	r, _ := h.greet(o)
+	if m := r.next(wire.Policies); m.Generation != 1 || m.Set == nil {
+		t.Errorf("policies %+v, want the first generation", m)
+	}
+	io.WriteString(r.unix, "garbage\n\n{\"type\":\n{}\n[]\n\x00\xff\n")
+	for _, m := range []*wire.Message{
+		{Type: "unheard of"}, {Type: wire.Open}, {Type: wire.Hello, Version: 1}, {Type: wire.Welcome},
+		{Type: wire.Want, Indexes: []int{-1, 511, 512, 1 << 40}}, {Type: wire.Free, Indexes: make([]int, 3000)},
+	} {
+		r.conn.Send(m)
+	}
+	for _, one := range []wire.Cell{{Upstream: "nobody", Kind: wire.Bulkhead}, {Upstream: "shop", Kind: "none"}, {}} {
+		r.conn.Send(&wire.Message{Type: wire.Open, Cell: &one})
+		if c := r.next(wire.Assign).Cell; c.Index != -1 || c.Reason == "" || c.Upstream != one.Upstream || c.Kind != one.Kind {
+			t.Errorf("open %+v is answered %+v, want no cell and a reason", one, c)
+		}
+	}
+	r.open(o, 1)
+	io.WriteString(r.unix, strings.Repeat("x", 2*wire.MaxLine)+"\n")
+	r.ends("after a line of 128 KiB")
+}
+
+// Without a page there are the policies, and nothing else.
+func TestPoliciesOnly(t *testing.T) {
+	h := newHost(t, bulkhead(3, 10, time.Second))
+	r := h.upgrade()
+	if m := r.hello(&wire.Message{Type: wire.Hello, Version: 99}); m.Type != wire.Welcome || m.Version != wire.Version {
+		t.Fatalf("the agent says %+v, want welcome in its own version", m)
+	}
+	r.conn.Send(&wire.Message{Type: wire.Open, Cell: &wire.Cell{Upstream: "shop", Kind: wire.Bulkhead}})
+	r.conn.Send(&wire.Message{Type: wire.Bye})
+	r.next(wire.Policies)
+	h.set.Store(bulkhead(4, 10, time.Second))
+	if _, err := h.running.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if m := r.next(wire.Policies); m.Generation != 2 || m.Set.Upstreams["shop"].Bulkhead.MaxConcurrent != 4 {
+		t.Errorf("after a reload: %+v", m)
+	}
+	if s := h.running.Status().Sessions; len(s) != 1 || s[0].Shares || s[0].PID != os.Getpid() {
+		t.Errorf("sessions %+v, want one of this process that shares nothing", s)
+	}
+}
+
+// A second connection with the same page takes over: what is held stays held,
+// once.
+func TestTakeover(t *testing.T) {
+	h := newHost(t, bulkhead(3, 10, time.Second))
+	o := bring(t)
+	first, _ := h.greet(o)
+	c, w := first.open(o, 2)
+	second, m := h.greet(o, w)
+	if len(m.Cells) != 1 || m.Cells[0].Index != w.Index || m.Cells[0].Epoch != w.Epoch {
+		t.Errorf("accepted %+v, want %+v", m.Cells, w)
+	}
+	first.ends("taken over")
+	if l := h.limit(); l.InUse != 2 || l.Processes != 1 {
+		t.Errorf("status %+v, want two in use by one process", l)
+	}
+	// The older connection's end is no end of the process, nor is a message
+	// that comes late.
+	until(t, "one session", func() bool { return len(h.running.Status().Sessions) == 1 })
+	if word := c.Read(); word.InUse != 2 || word.Epoch != w.Epoch {
+		t.Errorf("the cell has %+v, want the two in use", word)
+	}
+	second.conn.Send(&wire.Message{Type: wire.Open, Cell: &wire.Cell{Upstream: "shop", Kind: wire.Bulkhead}})
+	if got := second.next(wire.Assign).Cell; got.Index != w.Index || got.Epoch != w.Epoch {
+		t.Errorf("open again gives %+v, want %+v", got, w)
+	}
+}
+
+// bye, and the end of the life pipe, free what was held; the end of a
+// connection does not.
+func TestWhatFreesPermits(t *testing.T) {
+	for name, one := range map[string]struct {
+		end   func(r *raw, o *own)
+		frees bool
+	}{
+		"bye":             {func(r *raw, _ *own) { r.conn.Send(&wire.Message{Type: wire.Bye}) }, true},
+		"life pipe":       {func(_ *raw, o *own) { o.write.Close() }, true},
+		"lost connection": {func(r *raw, _ *own) { r.unix.Close() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, bulkhead(2, 10, 20*time.Second))
+			o := bring(t)
+			r, _ := h.greet(o)
+			r.open(o, 2)
+			l := limitsOf(h.session(), "shop")
+			one.end(r, o)
+			if !one.frees {
+				until(t, "lost", func() bool { return len(h.running.Status().Sessions) == 1 })
+				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+				defer cancel()
+				if _, err := l.Acquire(ctx); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("a permit of a process that lives: %v", err)
+				}
+				return
+			}
+			p, err := l.Acquire(t.Context())
+			if err != nil {
+				t.Fatalf("the permit did not come back: %v", err)
+			}
+			p.Release()
+			until(t, "forgotten", func() bool { return h.limit().Processes == 1 })
+		})
+	}
+}
+
+// A reload to a much larger set is pushed to sessions that began with a small
+// one, without losing any.
+func TestLargeReloadKeepsSessions(t *testing.T) {
+	h := newHost(t, bulkhead(3, 10, time.Second))
+	o := bring(t)
+	r, _ := h.greet(o)
+	r.next(wire.Policies)
+	large := bulkhead(3, 10, time.Second)
+	for i := range 8000 {
+		large.Upstreams[fmt.Sprintf("upstream-number-%d", i)] = policies.Policy{Bulkhead: &policies.Bulkhead{MaxConcurrent: 1 + i}, RateLimit: &policies.RateLimit{Rate: 10}}
+	}
+	h.set.Store(large)
+	if _, err := h.running.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if m := r.next(wire.Policies); len(m.Set.Upstreams) != 8001 {
+		t.Errorf("%d upstreams pushed", len(m.Set.Upstreams))
+	}
+	r.open(o, 1)
+}
+
+// A stop in the middle of a hello is a stop, and what is asked of a stopped
+// agent an error.
+func TestStop(t *testing.T) {
+	h := newHost(t, bulkhead(3, 10, time.Second))
+	o := bring(t)
+	r, _ := h.greet(o)
+	r.open(o, 1)
+	half := h.upgrade()
+	a := h.running
+	began := time.Now()
+	h.stop()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("stopping took %v", took)
+	}
+	r.ends("the agent stopped")
+	if _, err := half.unix.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("a connection without its hello stays open")
+	}
+	if _, err := a.Reload(); err == nil {
+		t.Error("a stopped agent reloads")
+	}
+	a.Status()
+}
+
+// users keeps so many callers busy in each of several sessions, and counts.
+type users struct {
+	g      gauge
+	wg     sync.WaitGroup
+	cancel context.CancelFunc
+	all    []*client.Limits
+}
+
+func (h *host) busy(t *testing.T, sessions, callers int) *users {
+	ctx, cancel := context.WithCancel(t.Context())
+	u := &users{cancel: cancel}
+	for range sessions {
+		l := limitsOf(h.session(), "shop")
+		u.all = append(u.all, l)
+		for range callers {
+			u.wg.Go(func() {
+				for ctx.Err() == nil {
+					p, err := l.Acquire(ctx)
+					if err != nil {
+						if ctx.Err() == nil {
+							t.Errorf("Acquire: %v", err)
+						}
+						return
+					}
+					u.g.enter()
+					<-time.After(time.Millisecond)
+					u.g.leave()
+					p.Release()
+				}
+			})
+		}
+	}
+	t.Cleanup(u.end)
+	return u
+}
+
+func (u *users) end() { u.cancel(); u.wg.Wait() }
+
+// quiet waits until everything is free, and checks that it can be had.
+func (h *host) quiet(t *testing.T, u *users, limit int) {
+	t.Helper()
+	u.end()
+	until(t, "free", func() bool { l := h.limit(); return l.InUse == 0 && l.Extra == 0 && l.Waiting == 0 })
+	var held []client.Permit
+	for i := range limit {
+		p, err := u.all[i%len(u.all)].Acquire(t.Context())
+		if err != nil {
+			t.Fatalf("permit %d of %d at the end: %v", i, limit, err)
+		}
+		held = append(held, p)
+	}
+	for _, p := range held {
+		p.Release()
+	}
+}
+
+// The agent is stopped and started under load, with its ledger and without:
+// never more than the limit, and nobody is refused.
+func TestRestartsUnderLoad(t *testing.T) {
+	for name, between := range map[string]func(h *host){
+		"with its ledger":    func(*host) {},
+		"without its ledger": func(h *host) { os.Remove(filepath.Join(h.dir, "ledger")) },
+		"with a cut ledger":  func(h *host) { os.Truncate(filepath.Join(h.dir, "ledger"), 1000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, bulkhead(3, 100, 20*time.Second))
+			u := h.busy(t, 3, 4)
+			for range 2 {
+				until(t, "busy", func() bool { return h.limit().InUse > 0 && h.limit().Processes == 3 })
+				h.stop()
+				between(h)
+				h.start()
+				until(t, "all back", func() bool { return len(h.running.Status().Sessions) == 3 })
+			}
+			if want := name == "with its ledger"; (h.running.Status().Ledger == "kept") != want {
+				t.Errorf("the ledger is %s", h.running.Status().Ledger)
+			}
+			h.quiet(t, u, 3)
+			if m := u.g.most.Load(); m != 3 {
+				t.Errorf("at most %d at a time, want the limit of 3", m)
+			}
+		})
+	}
+}
+
+// A limit that is lowered, raised, made each process's own, removed and given
+// back while it is in use is exact again afterwards, and never lost.
+func TestReloadsUnderLoad(t *testing.T) {
+	h := newHost(t, bulkhead(4, 100, 20*time.Second))
+	own := bulkhead(4, 100, 20*time.Second)
+	section := *own.Upstreams["shop"].Bulkhead
+	section.Scope = policies.ScopeProcess
+	own.Upstreams["shop"] = policies.Policy{Bulkhead: &section}
+	gone := &policies.Set{Version: 1, Upstreams: map[string]policies.Policy{"other": {}}}
+	u := h.busy(t, 3, 4)
+	for range 5 {
+		for _, set := range []*policies.Set{bulkhead(1, 100, 20*time.Second), own, bulkhead(2, 100, 20*time.Second), gone, bulkhead(4, 100, 20*time.Second)} {
+			before := h.running.Status().Generation
+			h.set.Store(set)
+			if done, err := h.running.Reload(); err != nil || !done.Changed || done.Generation != before+1 {
+				t.Fatalf("reload: %+v, %v", done, err)
+			}
+			if set == gone || set == own {
+				continue
+			}
+			until(t, "in use again", func() bool {
+				l := h.limit()
+				return l.Limit == set.Upstreams["shop"].Bulkhead.MaxConcurrent && l.InUse > 0
+			})
+		}
+	}
+	h.quiet(t, u, 4)
+	// Now that the past is over the limit is exact.
+	again := h.busy(t, 2, 5)
+	until(t, "busy", func() bool { return again.g.most.Load() >= 4 })
+	h.quiet(t, again, 4)
+	if m := again.g.most.Load(); m != 4 {
+		t.Errorf("at most %d at a time, want 4", m)
+	}
+}
+
+// Many retries at once have the budget to themselves, all of it and no more.
+func TestBudgetAtOnce(t *testing.T) {
+	h := newHost(t, &policies.Set{Version: 1, Upstreams: map[string]policies.Policy{"shop": {RetryBudget: &policies.RetryBudget{Capacity: 140}}}})
+	a, b := limitsOf(h.session(), "shop"), limitsOf(h.session(), "shop")
+	for _, l := range []*client.Limits{a, b} { // each has its cell
+		until(t, "a first reservation", func() bool {
+			r, ok := l.Reserve(t.Context(), 1)
+			r.Refund()
+			return ok
+		})
+	}
+	var mu sync.Mutex
+	var held []client.Reservation
+	var wg sync.WaitGroup
+	for i := range 30 {
+		wg.Go(func() {
+			l := a
+			if i%2 == 0 {
+				l = b
+			}
+			if r, ok := l.Reserve(t.Context(), 14); ok {
+				mu.Lock()
+				held = append(held, r)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(held); n > 10 || n < 5 {
+		t.Errorf("%d retries at once, a budget of 140 has room for 10", n)
+	}
+	for _, r := range held {
+		r.Consume()
+	}
+	held = nil
+	if r, ok := a.Reserve(t.Context(), 141); ok {
+		r.Refund()
+		t.Error("more than all was reserved")
+	}
+}
+
+// What a bad set says changes nothing.
+func TestBadReload(t *testing.T) {
+	h := newHost(t, bulkhead(3, 10, time.Second))
+	o := bring(t)
+	r, _ := h.greet(o)
+	c, _ := r.open(o, 1)
+	before := h.running.Status()
+	h.set.Store(&policies.Set{Version: 1, Upstreams: map[string]policies.Policy{"shop": {Bulkhead: &policies.Bulkhead{MaxConcurrent: -5}}}})
+	if _, err := h.running.Reload(); err == nil {
+		t.Fatal("a bad set was loaded")
+	}
+	after := h.running.Status()
+	if before.Generation != after.Generation || before.ETag != after.ETag || h.limit().Limit != 3 || c.Read().InUse != 1 {
+		t.Errorf("after a bad set %+v, before %+v", after, before)
+	}
+	h.set.Store(bulkhead(3, 10, time.Second))
+	if done, err := h.running.Reload(); err != nil || done.Changed || done.Generation != before.Generation {
+		t.Errorf("the same set again: %+v, %v; want no change", done, err)
+	}
+}
