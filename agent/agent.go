@@ -62,6 +62,7 @@ type Agent struct {
 	line       []byte // the policies message, ready to send
 	generation uint64
 	sessions   map[*session]struct{}
+	greeting   map[*net.UnixConn]struct{} // not sessions yet
 	perUID     map[int]int
 	scheduled  time.Duration // when the loop looks next; 0: when kicked
 	started    time.Time
@@ -166,6 +167,7 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 	}
 	a.kick = make(chan struct{}, 1)
 	a.sessions = make(map[*session]struct{})
+	a.greeting = make(map[*net.UnixConn]struct{})
 	a.perUID = make(map[int]int)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -348,5 +350,8 @@ func (a *Agent) hangUp() {
 	a.down = true
 	for s := range a.sessions {
 		s.conn.Close()
+	}
+	for u := range a.greeting {
+		u.Close()
 	}
 }

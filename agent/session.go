@@ -32,7 +32,17 @@ type session struct {
 func (a *Agent) serve(u *net.UnixConn, who peer) {
 	defer u.Close()
 	u.SetDeadline(time.Now().Add(helloWithin))
+	a.mu.Lock()
+	if a.down {
+		a.mu.Unlock()
+		return
+	}
+	a.greeting[u] = struct{}{}
+	a.mu.Unlock()
 	s, err := a.greet(u, who)
+	a.mu.Lock()
+	delete(a.greeting, u)
+	a.mu.Unlock()
 	if err != nil {
 		a.log().Warn("session refused", "pid", who.pid, "uid", who.uid, "reason", err)
 		u.SetDeadline(time.Now().Add(helloWithin)) // that of the hello may have passed
