@@ -25,6 +25,8 @@ type breaker struct {
 	run  atomic.Int32  // failures since the last success
 	gb   atomic.Pointer[gobreaker.CircuitBreaker[struct{}]]
 
+	openings openings // the waits that an opening ends
+
 	mu     sync.Mutex // guards changes of state, and:
 	opens  int        // openings since it was last closed
 	probes int        // under way in this half-open epoch
@@ -234,6 +236,7 @@ func (b *breaker) openLocked(epoch uint64, now time.Time) {
 	// together.
 	d += time.Duration(rand.Int64N(int64(d)/10 + 1))
 	b.word.Store(pack(open, epoch+1, now.Sub(b.born)+d))
+	b.openings.opened(now, d)
 }
 
 // openFor is the time of this opening: doubled with each one since the circuit

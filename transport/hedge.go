@@ -75,7 +75,7 @@ func (c *call) firstAttempt() result {
 // stream of events or another protocol is not slow when it is silent.
 func (c *call) hedgeable() bool {
 	return reads(c.req.Method) && c.upload == nil && !has(c.header, "Upgrade") &&
-		!strings.HasPrefix(c.header.Get("Accept"), "text/event-stream")
+		!strings.HasPrefix(value(c.header, "Accept"), "text/event-stream")
 }
 
 // hedgeDelay is how long the first attempt has for itself; ok is false if there

@@ -71,15 +71,19 @@ func (c *call) refusal(reason, err error) error {
 
 // refuse gives back what was held, tells of it, and returns the error.
 func (a *attempt) refuse(err error) error {
-	c := a.c
 	a.finish(ignored)
 	var no *RejectedError
-	if c.t.Observe != nil && errors.As(err, &no) {
-		e := c.event(Refused)
-		e.Err, e.Wait, e.Detail = err, no.RetryAfter, no.Detail
-		c.t.tell(e)
+	if a.c.t.Observe != nil && errors.As(err, &no) {
+		a.c.refusedEvent(no)
 	}
 	return err
+}
+
+// refusedEvent tells of our own no.
+func (c *call) refusedEvent(no *RejectedError) {
+	e := c.event(Refused)
+	e.Err, e.Wait, e.Detail = no, no.RetryAfter, no.Detail
+	c.t.tell(e)
 }
 
 // unsent is what an attempt came to that was not let through.

@@ -165,6 +165,9 @@ func (c *call) consume() {
 // loop is go-retryablehttp at work for one call.
 type loop struct {
 	c     *call
+	ctx   context.Context // the call's, or ended by errOpened
+	end   context.CancelCauseFunc
+	pause *pause        // the wait under way that an opening may end; nil: none
 	r     result        // of the newest attempt
 	next  plan          // what was decided about it
 	tries int           // of the stand-in
@@ -175,6 +178,9 @@ type loop struct {
 var standInURL = &url.URL{Scheme: "http", Host: "upstream.invalid", Path: "/"}
 
 func (l *loop) run() {
+	l.ctx, l.end = context.WithCancelCause(l.c.ctx)
+	defer l.end(nil)
+	defer l.stopWatch()
 	rc := retryablehttp.Client{
 		HTTPClient: &http.Client{
 			Transport:     standIn{l},
@@ -185,7 +191,7 @@ func (l *loop) run() {
 		Backoff:      l.backoff,
 		ErrorHandler: retryablehttp.PassthroughErrorHandler, // the stand-in's result is nobody's
 	}
-	req := (&http.Request{Method: http.MethodGet, URL: standInURL, Header: http.Header{}}).WithContext(l.c.ctx)
+	req := (&http.Request{Method: http.MethodGet, URL: standInURL, Header: http.Header{}}).WithContext(l.ctx)
 	if _, err := rc.Do(&retryablehttp.Request{Request: req}); err != nil {
 		l.interrupted()
 	}
@@ -206,6 +212,11 @@ func (s standIn) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // attempt makes one more, and settles its tokens.
 func (l *loop) attempt() {
+	l.stopWatch()
+	if l.ctx.Err() != nil {
+		l.interrupted()
+		return
+	}
 	c, before := l.c, l.r
 	c.waited += c.since() - l.slept
 	r := c.attempt()
@@ -230,8 +241,12 @@ func (l *loop) refused(before, r result) {
 	switch {
 	case errors.Is(l.c.ctx.Err(), context.Canceled):
 	case before.kept:
+		if errors.As(r.err, &no) {
+			l.c.stopped = no.Reason.Error()
+		}
 		r.resp, r.err, r.status = before.resp, nil, before.status
 	case errors.As(r.err, &no):
+		l.c.stopped = no.Reason.Error()
 		no.LastStatus, no.LastErr = before.status, before.err
 	case before.err != nil && l.c.ctx.Err() == nil && !errors.Is(r.err, ErrTotalTimeout):
 		r.err = before.err // the body could not be had again
@@ -252,12 +267,35 @@ func (l *loop) check(context.Context, *http.Response, error) (bool, error) {
 // backoff is the loop's Backoff: the wait that was chosen.
 func (l *loop) backoff(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
 	l.slept = l.c.since()
+	if b := l.c.breaker(); b != nil {
+		l.pause = &pause{until: l.c.start.Add(l.slept + l.next.wait), end: l.end}
+		b.openings.watch(l.pause)
+		if b.left() > l.next.wait { // it opened since the decision
+			l.end(errOpened)
+		}
+	}
 	return l.next.wait
 }
 
-// interrupted is the end of a wait between attempts by the caller's context.
+// stopWatch ends what backoff began.
+func (l *loop) stopWatch() {
+	if l.pause != nil {
+		l.c.breaker().openings.forget(l.pause)
+		l.pause = nil
+	}
+}
+
+// interrupted is the end of a wait between attempts by the caller's context, or
+// because the circuit opened.
 func (l *loop) interrupted() {
-	l.c.waited += l.c.since() - l.slept
-	l.c.refund()
-	l.refused(l.r, result{err: context.Cause(l.c.ctx), refused: true})
+	c := l.c
+	c.waited += c.since() - l.slept
+	c.refund()
+	err := context.Cause(l.ctx)
+	if errors.Is(err, errOpened) {
+		no := &RejectedError{Upstream: c.up.name, Reason: ErrCircuitOpen, RetryAfter: c.breaker().left()}
+		c.refusedEvent(no)
+		err = no
+	}
+	l.refused(l.r, result{err: err, refused: true})
 }

@@ -198,15 +198,24 @@ func TestCircuitStopsRetries(t *testing.T) {
 	}
 }
 
-// TestKeptAnswer: when a circuit that another call opened meanwhile refuses the
-// next attempt, the caller gets the response of the one before if it was small,
-// else the refusal with its status.
+// TestKeptAnswer: when another call opens the circuit during the wait for the
+// next attempt, the wait ends then, and the caller gets the response of the
+// attempt before if it was small, else the refusal with its status.
 func TestKeptAnswer(t *testing.T) {
 	refused := func(t *testing.T, first answer) (*http.Response, error) {
 		p := policies.Policy{CircuitBreaker: &policies.CircuitBreaker{ConsecutiveFailures: 2}}
 		tr, s := through(t, p, first, answer{err: errOther})
 		time.AfterFunc(10*time.Millisecond, func() { tr.RoundTrip(request(t, "POST", nil)) })
-		resp, err := tr.RoundTrip(request(t, "GET", nil))
+		var info Info
+		req := request(t, "GET", nil)
+		began := time.Now()
+		resp, err := tr.RoundTrip(req.WithContext(WithInfo(req.Context(), &info)))
+		if d := time.Since(began); d != 10*time.Millisecond || info.Waited != d {
+			t.Errorf("it took %v and says that it waited %v, want the 10ms until the circuit opened", d, info.Waited)
+		}
+		if info.Stopped != ErrCircuitOpen.Error() || info.Attempts != 1 {
+			t.Errorf("info %+v", info)
+		}
 		if s.count() != 2 {
 			t.Fatalf("%d attempts, want this call's first and the other's", s.count())
 		}

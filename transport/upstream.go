@@ -98,6 +98,9 @@ func remembered(p *atomic.Pointer[seen], u *url.URL) *authority {
 func (t *Transport) named(tab *table, req *http.Request) *policies.Upstream {
 	name, _ := req.Context().Value(upstreamKey{}).(string)
 	if tab.snapshot == nil {
+		if name != "" {
+			t.notApplied(req.Context(), name, "no policies; its authority is the upstream")
+		}
 		return nil
 	}
 	if name != "" {
