@@ -73,8 +73,12 @@ type Agent struct {
 	controlFile *os.File
 	watch       *watcher
 	kick        chan struct{}
-	since       time.Time     // with boot: the time since boot without a system call
-	boot        time.Duration // at since
+	refused     string // why the last reload was; empty: it was not
+	quiet       quiet  // what was logged of peers
+	askedOnce   sync.Once
+	askedTurn   chan chan struct{} // see asked
+	since       time.Time          // with boot: the time since boot without a system call
+	boot        time.Duration      // at since
 }
 
 // now is the time since boot: the same for an agent that comes after.
@@ -246,10 +250,14 @@ func (a *Agent) Reload() (Reloaded, error) {
 	s, err := a.Load()
 	if err != nil {
 		a.log().Error("reload refused; the earlier policies go on", "reason", err)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.refused = err.Error()
 		return Reloaded{}, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.refused = ""
 	if a.alloc == nil || a.down {
 		return Reloaded{}, errors.New("agent: reload: the agent does not run")
 	}
@@ -267,12 +275,17 @@ func (a *Agent) Reload() (Reloaded, error) {
 func (a *Agent) loop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var turned chan struct{}
 	for {
 		a.mu.Lock()
 		now := a.now()
 		next := a.alloc.tick(now)
 		a.scheduled = next
 		a.mu.Unlock()
+		if turned != nil {
+			close(turned)
+			turned = nil
+		}
 		wait := time.Hour
 		if next > 0 {
 			wait = max(next-now, 50*time.Microsecond)
@@ -282,6 +295,7 @@ func (a *Agent) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-a.kick:
+		case turned = <-a.asked():
 		case <-timer.C:
 		}
 	}

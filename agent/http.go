@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -69,7 +70,7 @@ func (a *Agent) server(h http.Handler) *http.Server {
 		WriteTimeout:      10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          nil,
+		ErrorLog:          slog.NewLogLogger(httpTrouble{a}, slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
@@ -153,6 +154,7 @@ func (a *Agent) session(w http.ResponseWriter, r *http.Request) {
 	}
 	who.pidfd.Close()
 	if err := a.admit(who.uid); err != nil {
+		a.warn("session not admitted", who.uid, "pid", who.pid, "reason", err)
 		problem(w, http.StatusServiceUnavailable, "no session", err.Error())
 		return
 	}

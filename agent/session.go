@@ -44,7 +44,7 @@ func (a *Agent) serve(u *net.UnixConn, who peer) {
 	delete(a.greeting, u)
 	a.mu.Unlock()
 	if err != nil {
-		a.log().Warn("session refused", "pid", who.pid, "uid", who.uid, "reason", err)
+		a.warn("session refused", who.uid, "pid", who.pid, "reason", err)
 		u.SetDeadline(time.Now().Add(helloWithin)) // that of the hello may have passed
 		wire.SendFiles(u, &wire.Message{Type: wire.Refuse, Reason: err.Error()})
 		return

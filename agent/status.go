@@ -18,7 +18,8 @@ type Status struct {
 	Generation uint64          `json:"generation"`
 	ETag       string          `json:"etag"`
 	Upstreams  int             `json:"upstreams"`
-	Ledger     string          `json:"ledger"` // "kept", or "lost" where an earlier one was
+	Refused    string          `json:"reload_refused,omitempty"` // why the last reload was
+	Ledger     string          `json:"ledger"`                   // "kept", or "lost" where an earlier one was
 	Sessions   []SessionStatus `json:"sessions"`
 	Limits     []LimitStatus   `json:"limits"`
 }
@@ -51,7 +52,7 @@ func (a *Agent) Status() Status {
 	defer a.mu.Unlock()
 	s := Status{
 		PID: os.Getpid(), Started: a.started, Generation: a.generation,
-		ETag: a.snapshot.ETag(), Upstreams: a.snapshot.Len(), Ledger: "kept",
+		ETag: a.snapshot.ETag(), Upstreams: a.snapshot.Len(), Refused: a.refused, Ledger: "kept",
 		Sessions: []SessionStatus{}, Limits: []LimitStatus{},
 	}
 	if a.alloc.ledger.lost {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,7 +20,13 @@ func serve(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	files := policyFlags(fs)
 	socket, admin := socketFlag(fs), adminSocketFlag(fs)
 	ledger := fs.String("ledger", defaultLedger, "the `PATH` of the ledger, which should be on tmpfs")
+	format, level := fs.String("log-format", "text", "the `FORMAT` of the log on standard error: text or json"),
+		fs.String("log-level", "info", "the least `LEVEL` that is logged: debug, info, warn or error")
 	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	logger, err := newLogger(os.Stderr, *format, *level)
+	if err != nil {
 		return err
 	}
 	agentListener, adminListener, err := activated()
@@ -36,7 +41,7 @@ func serve(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 		AdminListener: adminListener,
 		Ledger:        *ledger,
 		Load:          files.load,
-		Logger:        slog.New(slog.NewTextHandler(os.Stderr, logOptions())),
+		Logger:        logger,
 	}
 
 	hangups := make(chan os.Signal, 1)
@@ -45,11 +50,18 @@ func serve(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, func() { notify("STOPPING=1\nSTATUS=stopping") })
+	starts := failedStarts{path: *ledger + ".starts"}
 	a.Ready = func() {
-		notify("READY=1\nSTATUS=serving")
+		starts.clear()
+		notify("READY=1\nSTATUS=" + statusText(a))
 		go reloadOn(ctx, hangups, a)
+		go feedWatchdog(ctx, a)
 	}
-	return a.Run(ctx)
+	err = a.Run(ctx)
+	if err != nil && ctx.Err() == nil && os.Getenv("NOTIFY_SOCKET") != "" {
+		starts.failed(ctx, logger, err, files.load)
+	}
+	return err
 }
 
 // reloadOn reloads at every signal until ctx ends. The agent logs how it went.
@@ -61,23 +73,7 @@ func reloadOn(ctx context.Context, hangups <-chan os.Signal, a *agent.Agent) {
 		case <-hangups:
 		}
 		notifyReloading()
-		if _, err := a.Reload(); err != nil {
-			notify("READY=1\nSTATUS=serving; the last reload was refused")
-			continue
-		}
-		notify("READY=1\nSTATUS=serving")
+		a.Reload() // it logs how it went, and status says so
+		notify("READY=1\nSTATUS=" + statusText(a))
 	}
-}
-
-// logOptions leaves the time to the journal where the journal reads us.
-func logOptions() *slog.HandlerOptions {
-	if os.Getenv("JOURNAL_STREAM") == "" {
-		return nil
-	}
-	return &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}}
 }

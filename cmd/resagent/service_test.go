@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,7 +119,7 @@ const (
 func TestServiceTellsSystemd(t *testing.T) {
 	s := newService(t, onePolicy)
 	s.start()
-	s.expect("READY=1\nSTATUS=serving")
+	s.expect(`READY=1\nSTATUS=serving \d upstreams? to \d process(es)?, generation \d`)
 	if _, err := s.get("/healthz"); err != nil {
 		t.Errorf("READY, and yet: %v", err)
 	}
@@ -126,7 +127,7 @@ func TestServiceTellsSystemd(t *testing.T) {
 	s.write(otherPolicy)
 	s.signal(syscall.SIGHUP)
 	s.expect(`RELOADING=1\nMONOTONIC_USEC=\d+`)
-	s.expect("READY=1\nSTATUS=serving")
+	s.expect(`READY=1\nSTATUS=serving \d upstreams? to \d process(es)?, generation \d`)
 	if body, err := s.get("/v1/explain?method=GET&url=http://b/"); err != nil || !strings.Contains(body, `"upstream": "b"`) {
 		t.Errorf("after READY the new policy is not in force: %v %s", err, body)
 	}
@@ -134,7 +135,7 @@ func TestServiceTellsSystemd(t *testing.T) {
 	s.write(badPolicy)
 	s.signal(syscall.SIGHUP)
 	s.expect(`RELOADING=1\nMONOTONIC_USEC=\d+`)
-	s.expect("READY=1\nSTATUS=serving; the last reload was refused")
+	s.expect(`READY=1\nSTATUS=serving 2 upstreams to 0 processes, generation 2; the last reload was refused`)
 	if body, err := s.get("/v1/explain?method=GET&url=http://b/"); err != nil || !strings.Contains(body, `"upstream": "b"`) {
 		t.Errorf("after a refused reload the old policy is not in force: %v %s", err, body)
 	}
@@ -156,9 +157,10 @@ func TestServiceWithBadPoliciesIsNeverReady(t *testing.T) {
 	if err := s.cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("serve ended with %v, want exit code 1", err)
 	}
+	s.expect(`STATUS=not started: .*p.yaml:2:.*`)
 	s.notify.SetReadDeadline(time.Now())
 	if n, err := s.notify.Read(make([]byte, 10)); err == nil {
-		t.Errorf("it told systemd something, %d bytes", n)
+		t.Errorf("it told systemd more, %d bytes", n)
 	}
 	if _, err := os.Lstat(filepath.Join(s.dir, "agent.sock")); err == nil {
 		t.Error("there is a socket")
@@ -201,7 +203,7 @@ func TestServiceTakesSocketsFromSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.start()
-	s.expect("READY=1\nSTATUS=serving")
+	s.expect(`READY=1\nSTATUS=serving \d upstreams? to \d process(es)?, generation \d`)
 	early.SetReadDeadline(time.Now().Add(deadline))
 	answer := make([]byte, 64)
 	if n, err := early.Read(answer); err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 200") {
@@ -243,5 +245,78 @@ func TestServiceRefusesUnknownSockets(t *testing.T) {
 		if !regexp.MustCompile(says).MatchString(s.log()) {
 			t.Errorf("%s: the log does not match %s:\n%s", names, says, s.log())
 		}
+	}
+}
+
+// What systemd's watchdog is fed by, and where the operator sees what runs.
+func TestServiceFeedsTheWatchdog(t *testing.T) {
+	s := newService(t, onePolicy)
+	s.cmd.Env = append(s.cmd.Env, "WATCHDOG_USEC=200000")
+	s.start()
+	s.expect(`READY=1.*`)
+	for range 3 {
+		s.expect(`WATCHDOG=1\nSTATUS=serving 1 upstream to 0 processes, generation 1`)
+	}
+	s.signal(syscall.SIGTERM)
+	if err := s.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWatchdogIsForUs(t *testing.T) {
+	for _, one := range []struct {
+		usec, pid string
+		want      time.Duration
+	}{
+		{"", "", 0}, {"x", "", 0}, {"-1", "", 0}, {"10000000", "", 5 * time.Second},
+		{"10000000", "1", 0}, {"10000000", strconv.Itoa(os.Getpid()), 5 * time.Second},
+	} {
+		if got := watchdogEvery(one.usec, one.pid); got != one.want {
+			t.Errorf("WATCHDOG_USEC=%q WATCHDOG_PID=%q: %v, want %v", one.usec, one.pid, got, one.want)
+		}
+	}
+}
+
+// A start that fails again stays longer each time, but not once the files are
+// mended; the count ends with a start that comes about.
+func TestServiceSlowsFailingStarts(t *testing.T) {
+	again := func(s *service) *service {
+		next := newService(t, badPolicy)
+		next.cmd.Args[len(next.cmd.Args)-1] = s.dir
+		next.dir = s.dir
+		return next
+	}
+	s := newService(t, badPolicy)
+	for i := range 4 {
+		if i > 0 {
+			s = again(s)
+		}
+		began := time.Now()
+		s.start()
+		s.expect(`STATUS=not started: .*`)
+		if err := s.cmd.Wait(); err == nil {
+			t.Fatal("it served")
+		}
+		if took := time.Since(began); took < startPause(i+1) {
+			t.Errorf("start %d exited after %v, want at least %v", i+1, took, startPause(i+1))
+		}
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "ledger.starts"), []byte(`{"failures": 1000}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = again(s)
+	began := time.Now()
+	s.start()
+	s.expect(`STATUS=not started: .*`)
+	s.write(onePolicy)
+	s.cmd.Wait()
+	if took := time.Since(began); took >= mostPause {
+		t.Errorf("with mended files it still stayed %v", took)
+	}
+	s = again(s)
+	s.start()
+	s.expect(`READY=1.*`)
+	if _, err := os.Stat(filepath.Join(s.dir, "ledger.starts")); err == nil {
+		t.Error("a start that came about does not end the count")
 	}
 }
