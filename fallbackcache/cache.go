@@ -8,8 +8,10 @@ import (
 
 // What the zero value of a Cache means.
 const (
-	DefaultMaxBytes  = 64 << 20
-	DefaultMaxObject = 4 << 20
+	DefaultMaxBytes     = 64 << 20
+	DefaultMaxObject    = 4 << 20
+	DefaultMaxDiskBytes = 1 << 30
+	DefaultMaxDiskFiles = 100_000
 )
 
 // Cache is a bounded memory of good answers. The zero value is ready for use.
@@ -41,8 +43,30 @@ type Cache struct {
 	// from several goroutines at once, and must not change the request.
 	Partition func(*http.Request) string
 
+	// Dir is a folder in which answers are kept on disk too, so that they
+	// survive the process, and are shared by the processes of one user that
+	// name the same folder. It is made with mode 0700 if it is not there, on a
+	// local file system; the cache keeps to a folder of its own in it. Empty
+	// means memory only. If the folder cannot be used, or fails later, the
+	// cache goes on in memory: [Cache.Open] and [Cache.Stats] say so.
+	//
+	// Name one folder in several caches only if their requests go out as the
+	// same user: what is added on the way is not part of what an answer is
+	// found by.
+	Dir string
+
+	// MaxDiskBytes and MaxDiskFiles bound what is in Dir, for all processes
+	// together: each keeps to its own numbers when it stores. 0 means 1 GiB
+	// and 100,000, a negative value that nothing is stored there. What was
+	// used longest ago goes first, roughly.
+	MaxDiskBytes int64
+	MaxDiskFiles int64
+
 	once   sync.Once
 	memory memory
+	disk   *disk // nil: none
+	opened error // why not
+	counts counters
 	secret [32]byte
 	hashes sync.Pool       // of hash.Hash, keyed with secret
 	fields map[string]bool // Credentials, canonical
@@ -67,7 +91,38 @@ func (c *Cache) ready() {
 			c.memory.max = DefaultMaxBytes
 		}
 		c.memory.open()
+		c.openDir()
 	})
+}
+
+// Open opens Dir now rather than at the first use, and says why it cannot be
+// used. Without Dir it returns nil. It is not needed.
+func (c *Cache) Open() error {
+	c.ready()
+	return c.opened
+}
+
+func (c *Cache) openDir() {
+	if c.Dir == "" || c.MaxBytes < 0 || c.MaxDiskBytes < 0 || c.MaxDiskFiles < 0 {
+		return
+	}
+	d, err := openDisk(c.Dir)
+	if err != nil {
+		c.opened = err
+		c.counts.failed(err)
+		return
+	}
+	d.maxBytes, d.maxFiles = c.MaxDiskBytes, c.MaxDiskFiles
+	if d.maxBytes == 0 {
+		d.maxBytes = DefaultMaxDiskBytes
+	}
+	if d.maxFiles == 0 {
+		d.maxFiles = DefaultMaxDiskFiles
+	}
+	d.maxFile = c.maxObject() + 1<<20 // and its fields
+	d.counts = &c.counts
+	c.disk = d
+	c.newScope(d)
 }
 
 // maxObject is the longest body that is recorded.

@@ -17,5 +17,8 @@
 // What the eye of this package cannot see, such as client certificates, needs
 // a Partition, or a Cache for each.
 //
-// It lives in memory and imports the standard library only.
+// It lives in memory and, with [Cache.Dir], in files: one for each answer,
+// checksummed, written aside and renamed, shared by the processes of a user.
+// A file that is damaged, or of another version, is never given, and removed.
+// It imports the standard library only.
 package fallbackcache

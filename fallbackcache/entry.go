@@ -22,17 +22,18 @@ type entry struct {
 	body         []byte
 	decoded      bool // by the base transport (Response.Uncompressed)
 
-	fresh freshness
-	etag  string
-	size  int64 // what it is charged for, in bytes
+	fresh  freshness
+	etag   string
+	size   int64 // what it is charged for, in bytes
+	loaded bool  // from the disk: its times know no monotonic clock
 }
 
 // newEntry makes the entry of a response but for its body.
-func newEntry(uri string, who audience, reqHeader http.Header, resp *http.Response, h http.Header, v verdict) *entry {
+func (c *Cache) newEntry(uri string, who audience, reqHeader http.Header, resp *http.Response, h http.Header, v verdict) *entry {
 	return &entry{
 		uri:        uri,
 		who:        who,
-		vary:       selecting(v.vary, reqHeader),
+		vary:       selecting(v.vary, reqHeader, c.fields),
 		status:     resp.StatusCode,
 		statusText: resp.Status,
 		proto:      resp.Proto,

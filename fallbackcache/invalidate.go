@@ -20,12 +20,12 @@ func (c *Cache) Invalidate(req *http.Request, resp *http.Response) {
 		return
 	}
 	c.ready()
-	c.memory.drop(uri)
+	c.drop(uri)
 	h := canonical(resp.Header)
 	for _, name := range [...]string{"Location", "Content-Location"} {
 		for _, line := range h[name] {
 			if uri, ok := named(req, line); ok {
-				c.memory.drop(uri)
+				c.drop(uri)
 			}
 		}
 	}

@@ -41,7 +41,7 @@ func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *htt
 	if !ok {
 		return resp
 	}
-	stamp, held := c.memory.glance(uri)
+	stamp, held := c.glance(uri)
 	if v.remove && !held {
 		return resp
 	}
@@ -50,23 +50,23 @@ func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *htt
 		return resp
 	}
 	who := c.who(req, rh)
-	over := fitting(c.memory.find(uri, who), rh)
+	over := fitting(c.find(uri, who), rh)
 	if v.remove {
-		c.memory.remove(uri, who, over)
+		c.remove(uri, who, over)
 		return resp
 	}
 	if !sameSelection(v.vary, rh, resp.Request) || unbounded(resp) || resp.ContentLength > c.maxObject() {
 		return resp
 	}
-	e := newEntry(uri, who, rh, resp, h, v)
+	e := c.newEntry(uri, who, rh, resp, h, v)
 	if resp.Body == http.NoBody {
 		if resp.ContentLength <= 0 && len(resp.Trailer) == 0 {
 			e.complete(nil)
-			c.memory.put(e, over, stamp)
+			c.put(e, over, stamp)
 		}
 		return resp
 	}
-	return record(&c.memory, e, over, stamp, resp, c.maxObject())
+	return record(c, e, over, stamp, resp, c.maxObject())
 }
 
 // plain tells whether a GET is one whose answers depend on its URI and fields
@@ -125,7 +125,7 @@ func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) {
 	if !ok {
 		return
 	}
-	stamp, held := c.memory.glance(uri)
+	stamp, held := c.glance(uri)
 	if !held {
 		return
 	}
@@ -135,7 +135,7 @@ func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) {
 	}
 	h := canonical(resp.Header)
 	who := c.who(req, rh)
-	fit := fitting(c.memory.find(uri, who), rh)
+	fit := fitting(c.find(uri, who), rh)
 	old := choose(fit, rh)
 	if old == nil || !sameValidator(old, h) {
 		return
@@ -148,16 +148,16 @@ func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) {
 	}
 	v := judge(classOf(old.status), merged, now)
 	if !v.keep {
-		c.memory.remove(uri, who, fit)
+		c.remove(uri, who, fit)
 		return
 	}
 	if !sameSelection(v.vary, rh, resp.Request) {
 		return
 	}
-	e := newEntry(uri, who, rh, resp, merged, v)
+	e := c.newEntry(uri, who, rh, resp, merged, v)
 	e.status, e.statusText, e.decoded = old.status, old.statusText, old.decoded
 	e.complete(old.body)
-	c.memory.put(e, fit, stamp)
+	c.put(e, fit, stamp)
 }
 
 // notRefreshed are the fields that describe the stored body (RFC 9111, section

@@ -43,6 +43,7 @@ type group struct {
 	key      groupKey
 	variants []*entry
 	size     int64
+	seen     change // the disk's state that this is a copy of
 }
 
 func (m *memory) open() {
@@ -51,16 +52,33 @@ func (m *memory) open() {
 	m.seed = maphash.MakeSeed()
 }
 
-// find returns the variants stored for this URI and audience.
-func (m *memory) find(uri string, who audience) []*entry {
+// find returns the variants stored for this URI and audience, and the disk's
+// state that they are a copy of.
+func (m *memory) find(uri string, who audience) ([]*entry, change) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	place, ok := m.groups[groupKey{uri, who}]
 	if !ok {
-		return nil
+		return nil, change{}
 	}
 	m.used.MoveToFront(place)
-	return place.Value.(*group).variants
+	g := place.Value.(*group)
+	return g.variants, g.seen
+}
+
+// install makes variants, as the disk has them, those of a URI and audience,
+// unless the URI was dropped since the stamp.
+func (m *memory) install(uri string, who audience, variants []*entry, at change, stamp uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if *m.stamp(uri) != stamp {
+		return
+	}
+	for len(variants) > 0 && sum(variants) > m.max/2 {
+		variants = variants[1:]
+	}
+	m.replace(groupKey{uri, who}, variants, at)
+	m.makeRoom()
 }
 
 // glance tells whether anything is stored for this URI, and the stamp that
@@ -73,29 +91,25 @@ func (m *memory) glance(uri string) (stamp uint64, held bool) {
 
 // put stores e in place of the entries in over, unless there is a newer one
 // among the same variants, or the URI was dropped since the stamp.
-func (m *memory) put(e *entry, over []*entry, stamp uint64) {
+func (m *memory) put(e *entry, over []*entry, stamp uint64, at change) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e.size > m.max/2 || *m.stamp(e.uri) != stamp {
 		return
 	}
 	key := groupKey{e.uri, e.who}
-	kept := make([]*entry, 0, 4)
+	var stored []*entry
 	if place, ok := m.groups[key]; ok {
-		for _, old := range place.Value.(*group).variants {
-			switch {
-			case !slices.Contains(over, old) && !old.sameVariant(e):
-				kept = append(kept, old)
-			case newer(old, e):
-				return
-			}
-		}
+		stored = place.Value.(*group).variants
 	}
-	kept = append(kept, e) // the oldest stand first
-	for len(kept) > maxVariants || sum(kept) > m.max/2 {
+	kept, _, ok := merge(stored, e, func(old *entry) bool { return slices.Contains(over, old) })
+	if !ok {
+		return
+	}
+	for sum(kept) > m.max/2 {
 		kept = kept[1:]
 	}
-	m.replace(key, kept)
+	m.replace(key, kept, at)
 	m.makeRoom()
 }
 
@@ -110,7 +124,7 @@ func (m *memory) remove(uri string, who audience, gone []*entry) {
 	}
 	m.replace(key, slices.DeleteFunc(slices.Clone(place.Value.(*group).variants), func(e *entry) bool {
 		return slices.Contains(gone, e)
-	}))
+	}), place.Value.(*group).seen)
 }
 
 // drop takes out all that is stored for a URI, whoever may see it.
@@ -119,7 +133,7 @@ func (m *memory) drop(uri string) {
 	defer m.mu.Unlock()
 	*m.stamp(uri)++
 	for who := range m.uris[uri] {
-		m.replace(groupKey{uri, who}, nil)
+		m.replace(groupKey{uri, who}, nil, change{})
 	}
 }
 
@@ -128,7 +142,7 @@ func (m *memory) stamp(uri string) *uint64 {
 }
 
 // replace sets the variants of a group, most recently used; none removes it.
-func (m *memory) replace(key groupKey, variants []*entry) {
+func (m *memory) replace(key groupKey, variants []*entry, at change) {
 	if place, ok := m.groups[key]; ok {
 		m.stored -= place.Value.(*group).size
 		m.used.Remove(place)
@@ -141,7 +155,7 @@ func (m *memory) replace(key groupKey, variants []*entry) {
 	if len(variants) == 0 {
 		return
 	}
-	g := &group{key: key, variants: variants, size: sum(variants)}
+	g := &group{key: key, variants: variants, size: sum(variants), seen: at}
 	place := m.used.PushFront(g)
 	m.groups[key] = place
 	if m.uris[key.uri] == nil {
@@ -157,7 +171,7 @@ func (m *memory) makeRoom() {
 		if last == nil {
 			return
 		}
-		m.replace(last.Value.(*group).key, nil)
+		m.replace(last.Value.(*group).key, nil, change{})
 	}
 }
 

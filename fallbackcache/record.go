@@ -17,23 +17,24 @@ type recorder struct {
 
 	entry *entry // nil once the recording is given up or done
 	over  []*entry
-	stamp uint64
+	stamp stamp
 	want  int64 // length of the body, negative when not known
 	limit int64
 	buf   []byte
+	cache *Cache
 	room  *room
 
 	closed atomic.Bool // Close may run beside Read
 }
 
-func record(m *memory, e *entry, over []*entry, stamp uint64, resp *http.Response, limit int64) *http.Response {
+func record(c *Cache, e *entry, over []*entry, stamp stamp, resp *http.Response, limit int64) *http.Response {
 	out := new(http.Response)
 	*out = *resp
 	r := &recorder{
 		body: resp.Body, from: resp, to: out,
 		entry: e, over: over, stamp: stamp,
 		want: resp.ContentLength, limit: limit,
-		room: &room{memory: m},
+		cache: c, room: &room{memory: &c.memory},
 	}
 	if resp.Uncompressed {
 		r.want = -1
@@ -72,7 +73,7 @@ func (r *recorder) Read(p []byte) (int, error) {
 		}
 		r.room.release()
 		e.complete(slices.Clip(body))
-		r.room.memory.put(e, r.over, r.stamp)
+		r.cache.put(e, r.over, r.stamp)
 	}
 	r.giveUp()
 	return n, err

@@ -11,6 +11,7 @@ import (
 type varied struct {
 	name, value string
 	present     bool
+	secret      bool // a credential: its value is part of the audience
 }
 
 // varyNames reads Vary: the canonical names, sorted and each once. Ok is false
@@ -38,16 +39,21 @@ func isToken(s string) bool {
 }
 
 // selecting takes the named fields out of a request's header, which must have
-// canonical names.
-func selecting(names []string, h http.Header) []varied {
+// canonical names. Of credentials the value is left out: the audience has
+// told those with another apart, and they are not to lie in a file.
+func selecting(names []string, h http.Header, credentials map[string]bool) []varied {
 	if len(names) == 0 {
 		return nil
 	}
 	out := make([]varied, len(names))
 	for i, name := range names {
 		value, present := combined(h[name])
+		if credentials[name] {
+			out[i] = varied{name: name, present: present, secret: true}
+			continue
+		}
 		// Cloned, since a caller's string may be a piece of something large.
-		out[i] = varied{name, strings.Clone(value), present}
+		out[i] = varied{name: name, value: strings.Clone(value), present: present}
 	}
 	return out
 }
@@ -73,7 +79,7 @@ func combined(lines []string) (value string, present bool) {
 func fits(vary []varied, h http.Header) bool {
 	for _, v := range vary {
 		value, present := combined(h[v.name])
-		if present != v.present || value != v.value {
+		if present != v.present || value != v.value && !v.secret {
 			return false
 		}
 	}

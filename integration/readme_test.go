@@ -54,9 +54,10 @@ func readme(t *testing.T) (blocks []block) {
 // snippetImports are the packages that snippets may use without saying so.
 var snippetImports = map[string]string{
 	"context": "context", "errors": "errors", "http": "net/http", "log": "log",
-	"transport":  module + "transport",
-	"policies":   module + "policies",
-	"policyfile": module + "policies/policyfile",
+	"transport":     module + "transport",
+	"policies":      module + "policies",
+	"fallbackcache": module + "fallbackcache",
+	"policyfile":    module + "policies/policyfile",
 }
 
 // The Go snippets compile. Those of one README stand below each other, as one

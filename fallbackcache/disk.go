@@ -1,0 +1,292 @@
+package fallbackcache
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// What a disk store is made of, below the folder the user names. The version
+// of the layout is part of the folder's name; that of an entry stands in its
+// file.
+const (
+	diskFolder  = "resagent-v1"
+	lockFile    = "lock"
+	keyFile     = "key"     // 32 random bytes
+	usageFile   = "usage"   // see usage
+	changesFile = "changes" // see changes
+	newFile     = "new"     // an entry being written, by whoever holds the lock
+
+	shards = 1024 // folders of entries, "000" to "3ff"
+)
+
+// How long a store waits for another process's, how long it leaves it at that
+// after waiting in vain, and how long a removal waits, which goes on without
+// the lock then.
+const (
+	lockWait = 20 * time.Millisecond
+	lockRest = time.Second
+	dropWait = 100 * time.Millisecond
+	openWait = 2 * time.Second
+)
+
+// disk keeps entries in files, for this process after a restart and for others
+// at the same time. Readers take no lock: a file is complete from the moment
+// it has its name. Writers take one lock of the folder, so that there is one
+// unfinished file at most, which the next writer overwrites.
+//
+// Nothing is synced: what the kernel has survives the process, and what power
+// loss tears fails its check.
+type disk struct {
+	root     *os.Root
+	key      [32]byte
+	scope    [sha256.Size]byte // of what keeps users apart; see newScope
+	maxBytes int64
+	maxFiles int64
+	maxFile  int64 // none longer is read
+
+	lock    *os.File
+	usage   *os.File
+	changes *os.File
+
+	mu     sync.Mutex // as the lock, within this process
+	puts   int
+	cursor int
+
+	broken atomic.Bool  // a removal failed: nothing is read here any more
+	rest   atomic.Int64 // Unix nanoseconds until which nothing is stored
+	counts *counters
+}
+
+// change is the state of a shard as readers see it: which removals and which
+// stores it has had. Both are random numbers, compared for equality only, so
+// that writing one needs no lock.
+type change struct{ drops, puts uint64 }
+
+const changeSize = 16
+
+// openDisk opens or makes the store in dir. It reads no entry, unless the
+// account of them is lost.
+func openDisk(dir string) (d *disk, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("fallbackcache: disk store in %s: %w", dir, err)
+		}
+	}()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	outer, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer outer.Close()
+	if err := outer.Mkdir(diskFolder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	info, err := outer.Lstat(diskFolder)
+	if err != nil {
+		return nil, err
+	}
+	if err := private(info); err != nil {
+		return nil, fmt.Errorf("%s: %w", diskFolder, err)
+	}
+	root, err := outer.OpenRoot(diskFolder)
+	if err != nil {
+		return nil, err
+	}
+	d = &disk{root: root, counts: new(counters)}
+	if err := d.openFiles(); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *disk) openFiles() (err error) {
+	for name, file := range map[string]**os.File{lockFile: &d.lock, usageFile: &d.usage, changesFile: &d.changes} {
+		if *file, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+			return err
+		}
+	}
+	if !d.hold(openWait) {
+		return errors.New("another process holds its lock; is one stopped?")
+	}
+	defer d.let()
+	if err := d.readKey(); err != nil {
+		return err
+	}
+	if info, err := d.changes.Stat(); err != nil || info.Size() != shards*changeSize {
+		random := make([]byte, shards*changeSize)
+		_, _ = rand.Read(random)
+		if _, err := d.changes.WriteAt(random, 0); err != nil {
+			return err
+		}
+		if err := d.changes.Truncate(int64(len(random))); err != nil {
+			return err
+		}
+	}
+	d.cursor = int(d.key[0]) ^ os.Getpid()%shards
+	return d.openUsage()
+}
+
+// readKey reads the folder's secret, or makes one. What a lost one had hashed
+// is not found again, and goes with age.
+func (d *disk) readKey() error {
+	text, err := d.root.ReadFile(keyFile)
+	if err == nil && len(text) == len(d.key) {
+		copy(d.key[:], text)
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_, _ = rand.Read(d.key[:])
+	if err := d.root.WriteFile(newFile, d.key[:], 0o600); err != nil {
+		return err
+	}
+	return d.root.Rename(newFile, keyFile)
+}
+
+func (d *disk) close() {
+	for _, f := range []*os.File{d.lock, d.usage, d.changes} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	d.root.Close()
+}
+
+// hold takes the lock, if it can be had within the given time. It is polled:
+// a process that is stopped while it holds it must not stop others.
+func (d *disk) hold(most time.Duration) bool {
+	for end := time.Now().Add(most); ; time.Sleep(time.Millisecond / 2) {
+		if d.mu.TryLock() {
+			if tryLock(d.lock) {
+				return true
+			}
+			d.mu.Unlock()
+		}
+		if !time.Now().Before(end) {
+			return false
+		}
+	}
+}
+
+func (d *disk) let() {
+	unlock(d.lock)
+	d.mu.Unlock()
+}
+
+// hash is a keyed hash of strings, told apart by their lengths.
+func (d *disk) hash(parts ...string) [sha256.Size]byte {
+	mac := hmac.New(sha256.New, d.key[:])
+	for _, s := range parts {
+		mac.Write(binary.BigEndian.AppendUint64(nil, uint64(len(s))))
+		mac.Write([]byte(s))
+	}
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+// The name of an entry is its URI, its audience and its variant, hashed.
+// What a name promises is checked in the file.
+const (
+	uriDigits   = 32
+	whoDigits   = 16
+	entryDigits = uriDigits + 1 + whoDigits + 1 + whoDigits
+)
+
+func (d *disk) uriName(uri string) (shard int, name string) {
+	h := d.hash("uri", uri)
+	return int(binary.BigEndian.Uint16(h[:]) % shards), hex.EncodeToString(h[:uriDigits/2]) + "-"
+}
+
+func (d *disk) groupName(uri string, who audience) (shard int, name string) {
+	h := d.hash("who", string(d.scope[:]), string(who[:]))
+	shard, name = d.uriName(uri)
+	return shard, name + hex.EncodeToString(h[:whoDigits/2]) + "-"
+}
+
+func (d *disk) entryName(e *entry) string {
+	_, name := d.groupName(e.uri, e.who)
+	parts := []string{"vary"}
+	for _, v := range e.vary {
+		parts = append(parts, v.name, v.value, fmt.Sprint(v.present, v.secret))
+	}
+	h := d.hash(parts...)
+	return name + hex.EncodeToString(h[:whoDigits/2])
+}
+
+func shardName(shard int) string { return fmt.Sprintf("%03x", shard) }
+
+func path(shard int, name string) string { return shardName(shard) + "/" + name }
+
+// names lists the entries of a shard whose names begin so.
+func (d *disk) names(shard int, prefix string) ([]string, error) {
+	if files, known := d.filesIn(shard); known && files == 0 {
+		return nil, nil
+	}
+	dir, err := d.root.Open(shardName(shard))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	all, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(name string) bool { return !strings.HasPrefix(name, prefix) }), nil
+}
+
+// changed reads what a URI's shard has had. Where it cannot be read, nothing
+// here can be trusted to be current.
+func (d *disk) changed(shard int) (c change, ok bool) {
+	var b [changeSize]byte
+	if _, err := d.changes.ReadAt(b[:], int64(shard)*changeSize); err != nil {
+		d.fail(err)
+		return change{}, false
+	}
+	return change{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}, true
+}
+
+// note writes a new number for a shard's removals or stores.
+func (d *disk) note(shard, field int) error {
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	_, err := d.changes.WriteAt(b[:], int64(shard)*changeSize+int64(field)*8)
+	return err
+}
+
+// The fields of a change.
+const (
+	noteDrop = 0
+	notePut  = 1
+)
+
+// fail gives the store up for the rest of this process: it could not be
+// changed, and so it cannot be believed.
+func (d *disk) fail(err error) {
+	d.counts.failed(err)
+	d.broken.Store(true)
+}
+
+// holds tells whether there may be something for a URI.
+func (d *disk) holds(uri string) bool {
+	shard, prefix := d.uriName(uri)
+	found, err := d.names(shard, prefix)
+	return err != nil || len(found) > 0
+}

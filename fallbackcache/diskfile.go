@@ -1,0 +1,212 @@
+package fallbackcache
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"time"
+)
+
+// An entry's file is this line, a keyed checksum of all that follows, and the
+// entry. A file of another version, another folder or another time's key
+// fails the one or the other.
+const fileLine = "resagent cache entry 1\n"
+
+const fileHead = len(fileLine) + sha256.Size
+
+var errDamaged = errors.New("not an entry of this store, or damaged")
+
+// encode writes an entry as a file.
+func (d *disk) encode(e *entry) []byte {
+	out := make([]byte, fileHead, fileHead+int(e.size))
+	copy(out, fileLine)
+	number := func(n int64) { out = binary.BigEndian.AppendUint64(out, uint64(n)) }
+	text := func(s string) {
+		number(int64(len(s)))
+		out = append(out, s...)
+	}
+	flag := func(b bool) {
+		if b {
+			out = append(out, 1)
+		} else {
+			out = append(out, 0)
+		}
+	}
+	out = append(out, d.scope[:]...)
+	out = append(out, e.who[:]...)
+	text(e.uri)
+	number(int64(len(e.vary)))
+	for _, v := range e.vary {
+		text(v.name)
+		text(v.value)
+		flag(v.present)
+		flag(v.secret)
+	}
+	number(int64(e.status))
+	text(e.statusText)
+	text(e.proto)
+	number(int64(e.major))
+	number(int64(e.minor))
+	number(int64(len(e.fields)))
+	for _, f := range e.fields {
+		text(f.name)
+		text(f.value)
+	}
+	flag(e.decoded)
+	number(e.fresh.arrived.UnixNano())
+	number(int64(e.fresh.age))
+	number(int64(e.fresh.lifetime))
+	flag(e.fresh.neverStale)
+	text(e.etag)
+	number(int64(len(e.body)))
+	out = append(out, e.body...)
+	copy(out[len(fileLine):], d.sum(out[fileHead:]))
+	return out
+}
+
+func (d *disk) sum(b []byte) []byte {
+	mac := hmac.New(sha256.New, d.key[:])
+	mac.Write([]byte(fileLine))
+	mac.Write(b)
+	return mac.Sum(nil)
+}
+
+// decode reads a file back. What it returns is what was encoded, or an error.
+func (d *disk) decode(b []byte) (*entry, error) {
+	if len(b) < fileHead || string(b[:len(fileLine)]) != fileLine ||
+		!hmac.Equal(b[len(fileLine):fileHead], d.sum(b[fileHead:])) {
+		return nil, errDamaged
+	}
+	return decodeEntry(b[fileHead:], d.scope)
+}
+
+// decodeEntry reads what is behind the checksum, and believes no length in it.
+func decodeEntry(b []byte, scope [sha256.Size]byte) (*entry, error) {
+	r := &reader{rest: b}
+	if [sha256.Size]byte(r.take(sha256.Size)) != scope {
+		r.bad = true
+	}
+	e := &entry{loaded: true, who: audience(r.take(sha256.Size)), uri: r.text()}
+	for range r.count() {
+		e.vary = append(e.vary, varied{r.text(), r.text(), r.flag(), r.flag()})
+	}
+	e.status = int(r.number())
+	e.statusText, e.proto = r.text(), r.text()
+	e.major, e.minor = int(r.number()), int(r.number())
+	for range r.count() {
+		e.fields = append(e.fields, field{r.text(), r.text()})
+	}
+	e.decoded = r.flag()
+	e.fresh.arrived = time.Unix(0, r.number())
+	e.fresh.age, e.fresh.lifetime = time.Duration(r.number()), time.Duration(r.number())
+	e.fresh.neverStale = r.flag()
+	e.etag = r.text()
+	if n := r.number(); n != int64(len(r.rest)) {
+		r.bad = true
+	}
+	if r.bad || e.status < 200 || e.status > 599 || e.uri == "" ||
+		e.fresh.age < 0 || e.fresh.age > farAway || e.fresh.lifetime < 0 || e.fresh.lifetime > farAway {
+		return nil, errDamaged
+	}
+	e.body = r.rest[:len(r.rest):len(r.rest)]
+	e.size = e.weigh()
+	return e, nil
+}
+
+// reader takes values off the front of bytes. After the first that is not
+// there all others are zero, and bad is set.
+type reader struct {
+	rest []byte
+	bad  bool
+}
+
+var zeroes [sha256.Size]byte
+
+// take returns n bytes, at most 32.
+func (r *reader) take(n int) []byte {
+	if r.bad || len(r.rest) < n {
+		r.bad, r.rest = true, nil
+		return zeroes[:n]
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+func (r *reader) number() int64 { return int64(binary.BigEndian.Uint64(r.take(8))) }
+
+func (r *reader) flag() bool {
+	b := r.take(1)[0]
+	r.bad = r.bad || b > 1
+	return b == 1
+}
+
+// count reads how many items follow. Each has a byte at least.
+func (r *reader) count() int {
+	n := r.number()
+	if n < 0 || n > int64(len(r.rest)) {
+		r.bad, r.rest = true, nil
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) text() string {
+	n := r.count()
+	s := string(r.rest[:n])
+	r.rest = r.rest[n:]
+	return s
+}
+
+// read reads one entry's file. A file that is no entry of this store is
+// removed.
+func (d *disk) read(shard int, name string) (e *entry, err error) {
+	info, err := d.root.Lstat(path(shard, name))
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		d.discard(shard, name)
+		return nil, errDamaged
+	}
+	file, err := d.root.OpenFile(path(shard, name), os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info, err = file.Stat(); err != nil {
+		return nil, err
+	}
+	if info.Size() > d.maxFile {
+		return nil, errDamaged // another process's larger limit, perhaps
+	}
+	b := make([]byte, info.Size())
+	if _, err := io.ReadFull(file, b); err != nil {
+		return nil, err // shorter than it was a moment ago, or an error of the disk
+	}
+	if e, err = d.decode(b); err != nil {
+		d.discard(shard, name)
+		return nil, err
+	}
+	if d.entryName(e) != name {
+		d.discard(shard, name)
+		return nil, errDamaged
+	}
+	if now := time.Now(); now.Sub(info.ModTime()) > useGrain {
+		_ = d.root.Chtimes(path(shard, name), now, now) // its last use, for eviction
+	}
+	return e, nil
+}
+
+// useGrain is how exactly a file's time tells its last use.
+const useGrain = time.Minute
+
+// discard removes a file that is damaged. The account of its shard is put
+// right when its turn comes.
+func (d *disk) discard(shard int, name string) {
+	d.counts.damaged.Add(1)
+	_ = d.root.RemoveAll(path(shard, name))
+}

@@ -1,0 +1,111 @@
+package fallbackcache
+
+import (
+	"net/http"
+	"slices"
+)
+
+// The memory answers, where the disk has not changed since it was filled; else
+// the disk does. These are all the ways to either.
+
+// stamp is the state of a URI when it was asked for, which storing the answer
+// compares: what was changed in between is not stored.
+type stamp struct{ memory, drops uint64 }
+
+// onDisk is the disk store, nil where there is none or none to be trusted.
+func (c *Cache) onDisk() *disk {
+	if c.disk == nil || c.disk.broken.Load() {
+		return nil
+	}
+	return c.disk
+}
+
+// find returns the variants for this URI and audience.
+func (c *Cache) find(uri string, who audience) []*entry {
+	d := c.onDisk()
+	if d == nil {
+		found, _ := c.memory.find(uri, who)
+		return found
+	}
+	shard, _ := d.uriName(uri)
+	at, ok := d.changed(shard)
+	if !ok {
+		found, _ := c.memory.find(uri, who)
+		return found
+	}
+	found, seen := c.memory.find(uri, who)
+	if found != nil && seen == at {
+		return found
+	}
+	now, _ := c.memory.glance(uri)
+	loaded := d.load(uri, who)
+	c.memory.install(uri, who, loaded, at, now)
+	return loaded
+}
+
+// glance returns the stamp of a URI, and whether anything may be stored for it.
+func (c *Cache) glance(uri string) (s stamp, held bool) {
+	s.memory, held = c.memory.glance(uri)
+	if d := c.onDisk(); d != nil {
+		shard, _ := d.uriName(uri)
+		at, _ := d.changed(shard)
+		s.drops = at.drops
+		held = held || d.holds(uri)
+	}
+	return s, held
+}
+
+// mayHold is a glance without the stamp. Where there is a disk, looking there
+// is left to find.
+func (c *Cache) mayHold(uri string) bool {
+	_, held := c.memory.glance(uri)
+	return held || c.onDisk() != nil
+}
+
+func (c *Cache) put(e *entry, over []*entry, s stamp) {
+	d := c.onDisk()
+	if d == nil {
+		c.memory.put(e, over, s.memory, change{})
+		return
+	}
+	group, at, result := d.put(e, over, s.drops)
+	switch result {
+	case putDone:
+		c.memory.install(e.uri, e.who, group, at, s.memory)
+	case putFailed:
+		shard, _ := d.uriName(e.uri)
+		if at, ok := d.changed(shard); ok && at.drops == s.drops {
+			c.memory.put(e, over, s.memory, at)
+		}
+	}
+}
+
+func (c *Cache) remove(uri string, who audience, gone []*entry) {
+	c.memory.remove(uri, who, gone)
+	if d := c.onDisk(); d != nil {
+		d.remove(uri, who, gone)
+	}
+}
+
+func (c *Cache) drop(uri string) {
+	c.memory.drop(uri)
+	if d := c.onDisk(); d != nil {
+		d.drop(uri)
+	}
+}
+
+// newScope names what keeps users apart in this Cache. Caches on one folder
+// that do it differently must not see each other's answers.
+func (c *Cache) newScope(d *disk) {
+	names := make([]string, 0, len(c.fields))
+	for name := range c.fields {
+		names = append(names, http.CanonicalHeaderKey(name))
+	}
+	slices.Sort(names)
+	parts := append([]string{"scope", "common"}, names...)
+	if c.Partition != nil {
+		parts[1] = "partitions"
+	}
+	d.scope = d.hash(parts...)
+	c.secret = d.hash("users", string(d.scope[:]))
+}
