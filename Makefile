@@ -40,6 +40,7 @@ fuzz: ## Fuzz each target for FUZZTIME (10s)
 bench: ## Measure, beside the peers (integration/*/), in one run
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	$(GO) run -C integration/bench .
+	$(GO) test -C integration/clients -count=1 -v -run TestPeers . # what of the contract holds for whom
 
 soak: ## Run the tests over processes and the allocator COUNT (20) times, then kills and restarts for SOAK (5m)
 	SOAK= $(GO) test -count $(COUNT) -timeout 4h ./agent/... ./integration/... ./cmd/...

@@ -67,9 +67,9 @@ func TestPeers(t *testing.T) {
 		results[i] = make([]string, len(peers))
 	}
 	for n, p := range peers { // one after the other: some points count what is allocated
-		o := contract.Options{Upstream: up, Bare: p.name == "bare", Patience: 400 * time.Millisecond}
-		if n < 2 {
-			o.Patience = 0
+		o := contract.Options{Upstream: up, Bare: p.name == "bare"}
+		if n >= 2 {
+			o.Patience, o.Apart = time.Second, true
 		}
 		for i, point := range points {
 			if o.Bare && point.Beyond {

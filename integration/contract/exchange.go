@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // upload is a request body that counts its closings.
@@ -50,15 +49,18 @@ func (b *upload) Close() error {
 	return nil
 }
 
-// verdict waits for the first Close, which may come after RoundTrip has
+// verdict waits, until late is done, for the first Close, which may come after RoundTrip has
 // returned, and counts. net/http itself closes some bodies twice, which it
 // may.
-func (b *upload) verdict(t *T) {
-	timer := time.NewTimer(t.patience / 5)
-	defer timer.Stop()
+func (b *upload) verdict(t *T, late context.Context) {
+	if !t.closes {
+		return
+	}
 	select {
 	case <-b.first:
-	case <-timer.C:
+	case <-late.Done():
+	}
+	if b.closes.Load() == 0 {
 		t.Errorf("%s: the request body was never closed", b.what)
 		return
 	}
@@ -146,6 +148,9 @@ func (t *T) without(text string) string {
 	}), "")
 }
 
+// unknown begins the text of an error of no kind that callers ask for.
+const unknown = "an error: "
+
 // kind says of an error what callers ask.
 func kind(err error) string {
 	var timeout interface{ Timeout() bool }
@@ -165,7 +170,7 @@ func kind(err error) string {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "a timeout"
 	}
-	return "an error: " + strings.Join(strings.Fields(trimPorts(err.Error())), " ")
+	return unknown + strings.Join(strings.Fields(trimPorts(err.Error())), " ")
 }
 
 // trimPorts leaves out what differs from one connection to the next.

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"net/http"
@@ -146,7 +147,9 @@ func continued(t *T) {
 			req.Header.Set("Expect", "100-continue")
 			resp, err := t.do(rt, req.WithContext(httptrace.WithClientTrace(req.Context(), hooks)))
 			t.describe(resp, err, say)
-			body.verdict(t) // nobody reads it any more
+			late, cancel := context.WithTimeout(context.Background(), t.patience/5)
+			defer cancel()
+			body.verdict(t, late) // nobody reads it any more
 			if read != sent {
 				t.Errorf("%s: the body was read: %t, want %t", path, read, sent)
 			}
