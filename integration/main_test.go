@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 		work()
 		return
 	}
+	if os.Getenv(cacheWorkerEnv) != "" {
+		cacheWork()
+		return
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }
