@@ -3,6 +3,7 @@ package idempotency_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 
 	"github.com/resagent/resagent/idempotency"
 )
@@ -39,4 +40,31 @@ func ExampleReplayed() {
 	fmt.Println(idempotency.Replayed(resp))
 	// Output:
 	// true
+}
+
+// A request that is repeated is carried out once.
+func ExampleHandler() {
+	charges := 0
+	charge := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("amount") == "" {
+			idempotency.FromContext(r.Context()).Forget() // nothing was done
+			http.Error(w, "amount is missing", http.StatusBadRequest)
+			return
+		}
+		charges++
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprintf(w, "charge %d", charges)
+	})
+	h := idempotency.Handler(charge, idempotency.Options{Required: true})
+
+	for range 2 {
+		r := httptest.NewRequest("POST", "/charges?amount=5", nil)
+		r.Header.Set("Idempotency-Key", `"order-4711"`)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		fmt.Println(w.Code, w.Body, idempotency.Replayed(w.Result()))
+	}
+	// Output:
+	// 201 charge 1 false
+	// 201 charge 1 true
 }

@@ -29,6 +29,7 @@ var imports = map[string][]string{
 	"cmd/resagent":        {"agent", "agent/wire", "agent/page", "agent/client", "policies", "policies/policyfile", "transport", "fallbackcache", "idempotency", pflag, sys},
 	"integration":         {}, // tests only
 
+	"idempotency/storetest": {"idempotency"},
 	"integration/contract":  {},
 	"integration/scenarios": {}, // tests only
 }
