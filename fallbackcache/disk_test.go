@@ -333,7 +333,7 @@ func FuzzDiskFile(f *testing.F) {
 		if got, err := c.disk.decode(b); err == nil && string(c.disk.encode(got)) != string(b) {
 			t.Errorf("%x was read, and is written otherwise", b)
 		}
-		if got, err := decodeEntry(b, c.disk.scope); err == nil {
+		if got, err := decodeEntry(b, &c.disk.scope); err == nil {
 			if again := c.disk.encode(got); string(again[fileHead:]) != string(b) {
 				t.Errorf("%x was read, and is written as %x", b, again[fileHead:])
 			}

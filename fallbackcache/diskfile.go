@@ -76,17 +76,23 @@ func (d *disk) sum(b []byte) []byte {
 
 // decode reads a file back. What it returns is what was encoded, or an error.
 func (d *disk) decode(b []byte) (*entry, error) {
-	if len(b) < fileHead || string(b[:len(fileLine)]) != fileLine ||
-		!hmac.Equal(b[len(fileLine):fileHead], d.sum(b[fileHead:])) {
+	if !d.genuine(b) {
 		return nil, errDamaged
 	}
-	return decodeEntry(b[fileHead:], d.scope)
+	return decodeEntry(b[fileHead:], &d.scope)
+}
+
+// genuine tells whether a file is whole and was written with this key.
+func (d *disk) genuine(b []byte) bool {
+	return len(b) >= fileHead && string(b[:len(fileLine)]) == fileLine &&
+		hmac.Equal(b[len(fileLine):fileHead], d.sum(b[fileHead:]))
 }
 
 // decodeEntry reads what is behind the checksum, and believes no length in it.
-func decodeEntry(b []byte, scope [sha256.Size]byte) (*entry, error) {
+// A scope of nil is any.
+func decodeEntry(b []byte, scope *[sha256.Size]byte) (*entry, error) {
 	r := &reader{rest: b}
-	if [sha256.Size]byte(r.take(sha256.Size)) != scope {
+	if found := [sha256.Size]byte(r.take(sha256.Size)); scope != nil && found != *scope {
 		r.bad = true
 	}
 	e := &entry{loaded: true, who: audience(r.take(sha256.Size)), uri: r.text()}

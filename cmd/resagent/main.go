@@ -32,6 +32,7 @@ var commands = []command{
 	{"status", "", "Show sessions and host-wide limits", status},
 	{"explain", "METHOD URL", "Show which policy a call gets, and where it is written", explain},
 	{"reload", "", "Make the agent read its policies again", reload},
+	{"cache", "list|show|purge DIR [URL]", "Look into, or empty, the folder of a fallback cache", cache},
 	{"demo", "", "See it work on real processes: at most 60 s, no root", demo},
 	{"version", "", "Show the version", showVersion},
 }
@@ -72,7 +73,7 @@ func printError(err error) {
 		text = count(len(mistakes), "mistake", "mistakes") + " in the policies, as shown above; correct the files"
 	}
 	// A library's prefix says which package; the reader needs the program's.
-	for _, prefix := range []string{"agent: ", "policyfile: ", "policies: "} {
+	for _, prefix := range []string{"agent: ", "policyfile: ", "policies: ", "fallbackcache: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	fmt.Fprintln(os.Stderr, "resagent:", printable(text))

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/resagent/resagent/fallbackcache"
+)
+
+// cache is `resagent cache`: what lies in the folder of a fallback cache.
+func cache(_ context.Context, fs *pflag.FlagSet, args []string) error {
+	asJSON := fs.Bool("json", false, "with list and show: print JSON, an object for each answer")
+	if err := parse(fs, args, 2, 3); err != nil {
+		return err
+	}
+	verb, dir, prefix := fs.Arg(0), fs.Arg(1), fs.Arg(2)
+	if verb != "list" && verb != "show" && verb != "purge" {
+		return usageError{fmt.Errorf("cache does not know %q%s; write list, show or purge", verb, didYouMean(verb, []string{"list", "show", "purge"}))}
+	}
+	if verb == "show" && prefix == "" {
+		return usageError{errors.New("show wants a URL too: resagent cache show DIR URL")}
+	}
+	if verb == "purge" && *asJSON {
+		return usageError{errors.New("purge prints no JSON")}
+	}
+	folder, err := fallbackcache.OpenFolder(dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	if verb == "purge" {
+		n, err := folder.Purge(func(l fallbackcache.Listed) bool { return strings.HasPrefix(l.URL, prefix) })
+		if err != nil {
+			return err
+		}
+		fmt.Printf("purged %s\n", count(n, "answer", "answers"))
+		return nil
+	}
+
+	var found []fallbackcache.Listed
+	damaged := 0
+	for l, err := range folder.All() {
+		switch {
+		case err != nil:
+			printError(err)
+			damaged++
+		case verb == "list" && strings.HasPrefix(l.URL, prefix), l.URL == prefix:
+			found = append(found, l)
+		}
+	}
+	slices.SortFunc(found, func(a, b fallbackcache.Listed) int { return strings.Compare(a.URL, b.URL) })
+	switch {
+	case *asJSON:
+		err = printCacheJSON(found)
+	case verb == "list":
+		printCacheList(found, time.Now())
+	default:
+		printCacheEntries(found)
+	}
+	if err == nil && verb == "show" && len(found) == 0 {
+		err = fmt.Errorf("nothing is stored for %s; resagent cache list shows what is", prefix)
+	}
+	if err == nil && damaged > 0 {
+		err = errShown
+	}
+	return err
+}
+
+func printCacheJSON(found []fallbackcache.Listed) error {
+	out := json.NewEncoder(os.Stdout)
+	for _, l := range found {
+		if err := out.Encode(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printCacheList(found []fallbackcache.Listed, now time.Time) {
+	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	defer t.Flush()
+	fmt.Fprint(t, "STATUS  SIZE\tSTORED\tTTL\tFOR\tURL\n")
+	for _, l := range found {
+		who := "all"
+		if l.Private {
+			who = "one user"
+		}
+		fmt.Fprintf(t, "%d     %d\t%v ago\t%v\t%s\t%s\n", l.Status, l.Size, now.Sub(l.StoredAt).Round(time.Second),
+			l.FreshUntil.Sub(now).Round(time.Second), who, printable(l.URL))
+	}
+}
+
+func printCacheEntries(found []fallbackcache.Listed) {
+	for i, l := range found {
+		if i > 0 {
+			fmt.Println()
+		}
+		fmt.Printf("%s\nstatus %d, body %d bytes, stored %s, fresh until %s\n", printable(l.URL), l.Status, l.Size,
+			l.StoredAt.Format(time.RFC3339), l.FreshUntil.Format(time.RFC3339))
+		if l.Private {
+			fmt.Println("for the credentials it was fetched with, only")
+		}
+		if len(l.Vary) > 0 {
+			fmt.Printf("depends on %s\n", printable(strings.Join(l.Vary, ", ")))
+		}
+		for _, name := range slices.Sorted(maps.Keys(l.Header)) {
+			for _, value := range l.Header[name] {
+				fmt.Printf("  %s: %s\n", printable(name), printable(value))
+			}
+		}
+	}
+}

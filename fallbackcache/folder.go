@@ -1,0 +1,148 @@
+package fallbackcache
+
+import (
+	"fmt"
+	"io/fs"
+	"iter"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Folder is the disk store of a [Cache.Dir], for those who look after it.
+// Caches may use it at the same time.
+type Folder struct{ disk *disk }
+
+// Listed is one answer in a Folder.
+type Listed struct {
+	// URL it answers, as the cache names it: host in lower case, no default
+	// port.
+	URL string
+	// Private tells that it is for requests with certain credentials, or of a
+	// partition, only.
+	Private bool
+	// Vary names the request fields it depends on.
+	Vary []string
+	// Status and Header as they would be given, but for Age and Cache-Status.
+	Status int
+	Header http.Header
+	// Size of the body in bytes.
+	Size int64
+	// StoredAt is when it arrived, or was last confirmed.
+	StoredAt time.Time
+	// FreshUntil is when it becomes stale.
+	FreshUntil time.Time
+
+	uri string
+}
+
+// OpenFolder opens the store in dir, which must be there. Close it.
+func OpenFolder(dir string) (*Folder, error) {
+	if _, err := os.Stat(filepath.Join(dir, diskFolder)); err != nil {
+		return nil, fmt.Errorf("fallbackcache: no disk store in %s: %w; name what Cache.Dir names", dir, err)
+	}
+	d, err := openDisk(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Folder{d}, nil
+}
+
+// Close implements io.Closer.
+func (f *Folder) Close() error {
+	f.disk.close()
+	return nil
+}
+
+// All reads the answers one by one, in no order. A file that is none comes as
+// an error, and the next ones follow. Nothing is changed.
+func (f *Folder) All() iter.Seq2[Listed, error] {
+	return func(yield func(Listed, error) bool) {
+		for shard := range shards {
+			dir, err := fs.ReadDir(f.disk.root.FS(), shardName(shard))
+			if os.IsNotExist(err) {
+				continue
+			}
+			if err != nil {
+				if !yield(Listed{}, fmt.Errorf("fallbackcache: %w", err)) {
+					return
+				}
+				continue
+			}
+			for _, one := range dir {
+				l, err := f.disk.inspect(shard, one)
+				if os.IsNotExist(err) {
+					continue // it went in the meantime
+				}
+				if err != nil {
+					err = fmt.Errorf("fallbackcache: %s: %w", path(shard, one.Name()), err)
+				}
+				if !yield(l, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// inspect reads an entry of whatever configuration.
+func (d *disk) inspect(shard int, one fs.DirEntry) (Listed, error) {
+	if !one.Type().IsRegular() {
+		return Listed{}, errDamaged
+	}
+	b, err := d.root.ReadFile(path(shard, one.Name()))
+	if err != nil {
+		return Listed{}, err
+	}
+	if !d.genuine(b) {
+		return Listed{}, errDamaged
+	}
+	e, err := decodeEntry(b[fileHead:], nil)
+	if err != nil {
+		return Listed{}, err
+	}
+	l := Listed{
+		URL: strings.Replace(strings.Replace(e.uri, "\x00", "://", 1), "\x00", "", 1), uri: e.uri,
+		Private: e.who != audience{}, Status: e.status, Size: int64(len(e.body)),
+		StoredAt: e.fresh.arrived, FreshUntil: e.fresh.arrived.Add(e.fresh.lifetime - e.fresh.age),
+	}
+	l.Header, _ = e.header(0)
+	for _, v := range e.vary {
+		l.Vary = append(l.Vary, v.name)
+	}
+	return l, nil
+}
+
+// Purge removes, for all users, the answers to every URL of which match finds
+// one to be removed, and files that are no answers. Nil matches all. It
+// returns how many answers matched. Caches that use the folder forget them at
+// once.
+func (f *Folder) Purge(match func(Listed) bool) (n int, err error) {
+	for shard := range shards {
+		dir, err := fs.ReadDir(f.disk.root.FS(), shardName(shard))
+		if err != nil {
+			if os.IsNotExist(err) {
+				continue
+			}
+			return n, fmt.Errorf("fallbackcache: %w", err)
+		}
+		for _, one := range dir {
+			l, err := f.disk.inspect(shard, one)
+			switch {
+			case err == errDamaged:
+				f.disk.discard(shard, one.Name())
+			case err == nil && (match == nil || match(l)):
+				f.disk.drop(l.uri)
+				n++
+			case err != nil && !os.IsNotExist(err):
+				return n, fmt.Errorf("fallbackcache: %w", err)
+			}
+		}
+		if f.disk.broken.Load() {
+			return n, fmt.Errorf("fallbackcache: %w", f.disk.counts.last)
+		}
+	}
+	return n, nil
+}
