@@ -123,6 +123,9 @@ func appendHost(b []byte, u *url.URL) (name []byte, port uint16) {
 			return parsed.AppendTo(b), port
 		}
 	}
+	if isLower(host) { // nearly always
+		return append(b, host...), port
+	}
 	for i := range len(host) {
 		c := host[i]
 		if 'A' <= c && c <= 'Z' {
@@ -131,6 +134,16 @@ func appendHost(b []byte, u *url.URL) (name []byte, port uint16) {
 		b = append(b, c)
 	}
 	return b, port
+}
+
+// isLower says whether there is no capital letter.
+func isLower(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; 'A' <= c && c <= 'Z' {
+			return false
+		}
+	}
+	return true
 }
 
 func portOf(digits, scheme string) uint16 {

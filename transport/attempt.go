@@ -28,6 +28,7 @@ type attempt struct {
 	begun time.Duration // since c.start
 	moved atomic.Int64  // since c.start, when the request body last moved; 0: not yet
 	ended atomic.Bool
+	at    time.Duration // since c.start, when it was let through; 0: not known
 
 	inner     *http.Request // a hedge's copy of the request; nil: the attempt is none
 	undecided atomic.Bool   // the call may yet be another attempt's: its end is not this one's

@@ -19,7 +19,10 @@ const drainTime = 100 * time.Millisecond
 // startClock begins the attempt timeout: what was waited in our own queue is
 // not the upstream's.
 func (a *attempt) startClock() {
-	now := a.c.since()
+	now := a.at
+	if now == 0 {
+		now = a.c.since()
+	}
 	a.mu.Lock()
 	a.phase, a.since = sent, now
 	a.arm(now)

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/resagent/resagent/agent/client"
 )
@@ -35,10 +36,28 @@ func (a *attempt) admit() error {
 	if err := a.circuit(); err != nil {
 		return err
 	}
-	if err := c.up.limits.Take(a.ctx); err != nil {
-		return a.refuse(c.refusal(ErrRateLimited, err))
+	if c.rules.RateLimit != nil {
+		if err := a.take(); err != nil {
+			return a.refuse(c.refusal(ErrRateLimited, err))
+		}
 	}
-	return a.circuit()
+	was := a.ticket
+	err = a.circuit()
+	if a.ticket != was { // it was asked again, which may take its time
+		a.at = 0
+	}
+	return err
+}
+
+// take takes a token. If that took no time, one reading of the clock will do
+// for it and for the attempt timeout.
+func (a *attempt) take() error {
+	now := time.Now()
+	waited, err := a.c.up.limits.TakeAt(a.ctx, now)
+	if !waited {
+		a.at = now.Sub(a.c.start)
+	}
+	return err
 }
 
 // circuit asks whether the attempt may pass, if that is not certain already. A

@@ -84,16 +84,30 @@ func (p Permit) Release() {
 // max_wait and as long as ctx allows. It is free where the policy has no rate
 // limit. Errors as for Acquire.
 func (l *Limits) Take(ctx context.Context) error {
+	_, err := l.TakeAt(ctx, time.Now())
+	return err
+}
+
+// TakeAt is Take for a caller that has just read the clock. If it did not
+// wait, now is still the time.
+func (l *Limits) TakeAt(ctx context.Context, now time.Time) (waited bool, err error) {
 	g := l.rate
 	r := g.rules.Load()
 	if !r.on {
-		return nil
+		return false, nil
 	}
-	if g.bound.Load().kind == private {
-		return g.takePrivate(ctx, r)
+	b := g.bound.Load()
+	if b.kind == private {
+		if g.bucket.AllowN(now, 1) {
+			return false, nil
+		}
+		return true, g.takePrivate(ctx, r)
 	}
-	_, err := g.acquire(ctx, 1)
-	return err
+	if g.waiting.Load() == 0 && g.take(b, 1) {
+		return false, nil
+	}
+	_, err = g.wait(ctx, 1)
+	return true, err
 }
 
 // takePrivate waits on the process's own bucket, which keeps the order of
