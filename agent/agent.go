@@ -73,6 +73,7 @@ type Agent struct {
 	controlFile *os.File
 	watch       *watcher
 	kick        chan struct{}
+	events      events
 	refused     string // why the last reload was; empty: it was not
 	quiet       quiet  // what was logged of peers
 	askedOnce   sync.Once
@@ -126,6 +127,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		})
 	}
 	a.log().Info("serving", "socket", listeners[0].Addr().String(), "upstreams", snapshot.Len(), "ledger_lost", a.alloc.ledger.lost)
+	a.events.add(Event{Kind: AgentStarted})
 	if a.Ready != nil {
 		a.Ready()
 	}
@@ -183,6 +185,7 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 	}
 	if book.lost {
 		a.alloc.recoverUntil = book.recovery()
+		a.events.add(Event{Kind: LedgerLost, Text: "nothing is granted while processes bring their pages back"})
 		a.log().Warn("the ledger of an earlier agent is lost: nothing is granted while processes bring their pages back", "for", recovering)
 	}
 	a.alloc.restore(a.now())
@@ -240,11 +243,17 @@ type Reloaded struct {
 	ETag       string `json:"etag"`
 	Changed    bool   `json:"changed"`
 	Upstreams  int    `json:"upstreams"`
+	// Changes are what is new, at most 100; More tells that there are others.
+	Changes []policies.Change `json:"changes,omitempty"`
+	More    bool              `json:"more,omitempty"`
 }
 
 // Reload reads the policies again and puts them in force in every process.
 // If they have an error nothing changes, and the error says all of them.
-func (a *Agent) Reload() (Reloaded, error) {
+func (a *Agent) Reload() (Reloaded, error) { return a.reloadFor(Event{}) }
+
+// reloadFor is Reload, with the one who asked for it in the event.
+func (a *Agent) reloadFor(by Event) (Reloaded, error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	s, err := a.Load()
@@ -253,6 +262,8 @@ func (a *Agent) Reload() (Reloaded, error) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.refused = err.Error()
+		by.Kind, by.Text = ReloadRefused, err.Error()
+		a.events.add(by)
 		return Reloaded{}, err
 	}
 	a.mu.Lock()
@@ -262,13 +273,16 @@ func (a *Agent) Reload() (Reloaded, error) {
 		return Reloaded{}, errors.New("agent: reload: the agent does not run")
 	}
 	changed := s.ETag() != a.snapshot.ETag()
+	by.Kind = Reload
 	if changed {
+		by.Changes, by.More = s.Diff(a.snapshot, maxChanges)
 		if err := a.publish(s); err != nil {
 			return Reloaded{}, err
 		}
 	}
+	a.events.add(by)
 	a.log().Info("reloaded", "changed", changed, "generation", a.generation, "upstreams", s.Len())
-	return Reloaded{Generation: a.generation, ETag: s.ETag(), Changed: changed, Upstreams: s.Len()}, nil
+	return Reloaded{Generation: a.generation, ETag: s.ETag(), Changed: changed, Upstreams: s.Len(), Changes: by.Changes, More: by.More}, nil
 }
 
 // loop looks again at limits that somebody waits on.
@@ -362,6 +376,7 @@ func (a *Agent) hangUp() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.down = true
+	a.events.close()
 	for s := range a.sessions {
 		s.conn.Close()
 	}

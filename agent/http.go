@@ -84,6 +84,8 @@ func (a *Agent) reading() *http.ServeMux {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status()) })
 	mux.HandleFunc("GET /v1/policies", a.policies)
 	mux.HandleFunc("GET /v1/explain", a.explain)
+	mux.HandleFunc("GET /v1/events", a.eventsAfter)
+	mux.HandleFunc("GET /metrics", a.metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -95,8 +97,9 @@ func (a *Agent) reading() *http.ServeMux {
 // changing is the admin socket.
 func (a *Agent) changing() *http.ServeMux {
 	mux := a.reading()
-	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
-		done, err := a.Reload()
+	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
+		uid, pid := asker(r)
+		done, err := a.reloadFor(Event{UID: &uid, PID: pid})
 		if err != nil {
 			problem(w, http.StatusUnprocessableEntity, "the policies have errors; the earlier ones go on", err.Error())
 			return

@@ -50,7 +50,9 @@ func (a *Agent) serve(u *net.UnixConn, who peer) {
 		return
 	}
 	u.SetDeadline(time.Time{})
+	a.events.add(Event{Kind: SessionBegan, PID: who.pid, UID: &who.uid})
 	err = a.read(s)
+	a.events.add(Event{Kind: SessionEnded, PID: who.pid, UID: &who.uid})
 	a.mu.Lock()
 	delete(a.sessions, s)
 	if s.proc != nil && s.proc.session == s {

@@ -38,6 +38,21 @@ func (p *problem) Error() string {
 func call(ctx context.Context, socket, method, target string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	resp, err := ask(ctx, socket, method, target)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, unreachable(socket, err)
+	}
+	return body, nil
+}
+
+// ask is call, without a limit in time, for an answer that the caller reads
+// and closes.
+func ask(ctx context.Context, socket, method, target string) (*http.Response, error) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -52,13 +67,13 @@ func call(ctx context.Context, socket, method, target string) ([]byte, error) {
 	if err != nil {
 		return nil, unreachable(socket, err)
 	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return nil, unreachable(socket, err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		return body, nil
 	}
 	said := new(problem)
 	if err := json.Unmarshal(body, said); err != nil || said.Title == "" {

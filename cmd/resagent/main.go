@@ -31,6 +31,7 @@ var commands = []command{
 	{"check", "[FILE...]", "Check policy files, all errors at once", check},
 	{"status", "", "Show sessions and host-wide limits", status},
 	{"explain", "METHOD URL", "Show which policy a call gets, and where it is written", explain},
+	{"events", "", "Show what happened to the agent: reloads and what they changed, sessions", showEvents},
 	{"reload", "", "Make the agent read its policies again", reload},
 	{"cache", "list|show|purge DIR [URL]", "Look into, or empty, the folder of a fallback cache", cache},
 	{"demo", "", "See it work on real processes: at most 60 s, no root", demo},

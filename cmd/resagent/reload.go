@@ -33,6 +33,12 @@ func reload(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if !done.Changed {
 		word = "nothing has changed"
 	}
+	for _, c := range done.Changes {
+		fmt.Println(printable(c.String()))
+	}
+	if done.More {
+		fmt.Println("and more")
+	}
 	fmt.Printf("%s: generation %d, %s\n", word, done.Generation, count(done.Upstreams, "upstream", "upstreams"))
 	return nil
 }

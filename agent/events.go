@@ -1,0 +1,153 @@
+//go:build linux
+
+package agent
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/resagent/resagent/policies"
+)
+
+// EventKind is what an [Event] tells of.
+type EventKind string
+
+// The kinds there are. A newer agent may have more.
+const (
+	AgentStarted  EventKind = "started"
+	LedgerLost    EventKind = "ledger-lost"
+	Reload        EventKind = "reloaded"
+	ReloadRefused EventKind = "reload-refused"
+	SessionBegan  EventKind = "session-began"
+	SessionEnded  EventKind = "session-ended"
+)
+
+// Event is something that happened to the agent. Who did it, where somebody
+// did, is told by the kernel.
+type Event struct {
+	ID       uint64            `json:"id"` // counts up from 1 at the agent's start
+	Time     time.Time         `json:"time"`
+	Kind     EventKind         `json:"kind"`
+	Upstream string            `json:"upstream,omitempty"`
+	PID      int               `json:"pid,omitempty"`
+	UID      *int              `json:"uid,omitempty"`
+	Text     string            `json:"text,omitempty"`    // quote it on a terminal
+	Changes  []policies.Change `json:"changes,omitempty"` // of a reload, at most 100
+	More     bool              `json:"more,omitempty"`    // there are more changes
+	Missed   uint64            `json:"missed,omitempty"`  // events before this one that are gone
+}
+
+const (
+	keptEvents  = 512
+	maxChanges  = 100
+	maxFollower = 64
+	maxPerUser  = 8
+)
+
+// events keeps the newest. Sessions have a ring of their own, so that a
+// process that comes and goes does not push out what an operator looks for.
+// The zero value is ready; safe for concurrent use.
+type events struct {
+	mu        sync.Mutex
+	last      uint64
+	main      []Event
+	sessions  []Event
+	more      chan struct{} // closed at the next event
+	over      bool
+	counts    map[EventKind]uint64
+	followers map[int]int // by uid
+	following int
+}
+
+// add stores one event.
+func (e *events) add(one Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last++
+	one.ID, one.Time = e.last, time.Now()
+	ring := &e.main
+	if one.Kind == SessionBegan || one.Kind == SessionEnded {
+		ring = &e.sessions
+	}
+	if len(*ring) >= keptEvents {
+		*ring = slices.Delete(*ring, 0, len(*ring)-keptEvents+1)
+	}
+	*ring = append(*ring, one)
+	if e.counts == nil {
+		e.counts = make(map[EventKind]uint64)
+	}
+	e.counts[one.Kind]++
+	if e.more != nil {
+		close(e.more)
+		e.more = nil
+	}
+}
+
+// after gives the events with an ID above id, in order, and a channel that is
+// closed at the next one; nil where there will be none.
+func (e *events) after(id uint64) ([]Event, <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var found []Event
+	for _, ring := range [][]Event{e.main, e.sessions} {
+		from, _ := slices.BinarySearchFunc(ring, id+1, func(one Event, id uint64) int {
+			return int(int64(one.ID) - int64(id))
+		})
+		found = append(found, ring[from:]...)
+	}
+	slices.SortFunc(found, func(x, y Event) int { return int(int64(x.ID) - int64(y.ID)) })
+	if e.over {
+		return found, nil
+	}
+	if e.more == nil {
+		e.more = make(chan struct{})
+	}
+	return found, e.more
+}
+
+// close ends those that follow.
+func (e *events) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.over = true
+	if e.more != nil {
+		close(e.more)
+		e.more = nil
+	}
+}
+
+// follow counts one in that follows, if there is room.
+func (e *events) follow(uid int) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.following >= maxFollower || e.followers[uid] >= maxPerUser {
+		return false
+	}
+	if e.followers == nil {
+		e.followers = make(map[int]int)
+	}
+	e.following++
+	e.followers[uid]++
+	return true
+}
+
+func (e *events) unfollow(uid int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.following--
+	if e.followers[uid]--; e.followers[uid] <= 0 {
+		delete(e.followers, uid)
+	}
+}
+
+// count says how many of each kind there were.
+func (e *events) count() map[EventKind]uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make(map[EventKind]uint64, len(e.counts))
+	for k, n := range e.counts {
+		all[k] = n
+	}
+	return all
+}

@@ -1,0 +1,71 @@
+//go:build linux
+
+package agent
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/resagent/resagent/agent/wire"
+)
+
+// metrics answers /metrics in the text format of Prometheus, version 0.0.4.
+// Labels are names of upstreams in the policies and words of ours: what a peer
+// says never becomes one.
+func (a *Agent) metrics(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	w.Write(exposition(a.Status(), a.events.count()))
+}
+
+// exposition is the whole text.
+func exposition(s Status, counts map[EventKind]uint64) []byte {
+	var b bytes.Buffer
+	one := func(name, kind, help, value string) {
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n%s %s\n", name, help, name, kind, name, value)
+	}
+	lost, sharing := 0, 0
+	if s.Ledger == "lost" {
+		lost = 1
+	}
+	for _, p := range s.Sessions {
+		if p.Shares {
+			sharing++
+		}
+	}
+	one("resagent_start_time_seconds", "gauge", "When the agent started, in seconds since 1970.", strconv.FormatFloat(float64(s.Started.UnixMilli())/1000, 'f', 3, 64))
+	one("resagent_policy_generation", "gauge", "Counts the policy sets put in force since the start.", strconv.FormatUint(s.Generation, 10))
+	one("resagent_policy_upstreams", "gauge", "Upstreams that the policies name.", strconv.Itoa(s.Upstreams))
+	one("resagent_ledger_lost", "gauge", "1 where the ledger of an earlier agent was lost.", strconv.Itoa(lost))
+	one("resagent_sessions", "gauge", "Processes that are attached.", strconv.Itoa(len(s.Sessions)))
+	one("resagent_sessions_sharing", "gauge", "Of those, processes that share limits.", strconv.Itoa(sharing))
+	fmt.Fprintf(&b, "# HELP resagent_events_total Events since the start, by kind.\n# TYPE resagent_events_total counter\n")
+	for _, kind := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Fprintf(&b, "resagent_events_total{kind=%q} %d\n", string(kind), counts[kind])
+	}
+	for _, g := range []struct {
+		name, help string
+		of         func(LimitStatus) int
+		not        wire.Kind // has no such value
+	}{
+		{"capacity", "Permits, burst or tokens that the policy allows the host.", func(l LimitStatus) int { return l.Limit }, ""},
+		{"granted", "Out in the memory of processes.", func(l LimitStatus) int { return l.Granted }, ""},
+		{"in_use", "Used at this moment.", func(l LimitStatus) int { return l.InUse + l.Extra }, ""},
+		{"available", "Granted and idle.", func(l LimitStatus) int { return l.Available }, ""},
+		{"waiting", "Callers that wait, or the tokens they wait for.", func(l LimitStatus) int { return l.Waiting }, ""},
+		{"tokens", "Tokens that are left to grant.", func(l LimitStatus) int { return l.Level }, wire.Bulkhead},
+		{"processes", "Processes that use the limit.", func(l LimitStatus) int { return l.Processes }, ""},
+	} {
+		name := "resagent_limit_" + g.name
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n", name, g.help, name)
+		for _, l := range s.Limits {
+			if l.Kind != g.not {
+				fmt.Fprintf(&b, "%s{upstream=%q,kind=%q} %d\n", name, l.Upstream, string(l.Kind), g.of(l))
+			}
+		}
+	}
+	return b.Bytes()
+}
