@@ -169,6 +169,7 @@ func (s *Session) welcomed(l *link, m *wire.Message) {
 	s.link.Store(l)
 	// Only now: limits wait for cells of a shared page.
 	s.shared.Store(s.keep.page)
+	s.lifeline.Store(s.keep.life.write)
 	for _, limits := range s.all() {
 		for _, g := range limits.gates() {
 			g.settle()

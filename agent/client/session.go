@@ -42,6 +42,7 @@ type Session struct {
 	patience atomic.Pointer[time.Time] // until when callers hold on
 	link     atomic.Pointer[link]      // nil: not connected
 	shared   atomic.Pointer[page.Page] // nil: nothing is shared
+	lifeline atomic.Pointer[os.File]   // write end of that page's life pipe
 	running  atomic.Bool               // a goroutine looks after the connection
 	nextTry  atomic.Int64              // time.Duration since epoch
 

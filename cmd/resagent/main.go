@@ -32,6 +32,8 @@ var commands = []command{
 	{"status", "", "Show sessions and host-wide limits", status},
 	{"explain", "METHOD URL", "Show which policy a call gets, and where it is written", explain},
 	{"events", "", "Show what happened to the agent: reloads and what they changed, sessions", showEvents},
+	{"exec", "UPSTREAM -- COMMAND [ARG...]", "Run a command that holds one of the host's permits", execute},
+	{"fetch", "URL", "Send a request through the transport, and tell what each layer did", fetch},
 	{"reload", "", "Make the agent read its policies again", reload},
 	{"cache", "list|show|purge DIR [URL]", "Look into, or empty, the folder of a fallback cache", cache},
 	{"demo", "", "See it work on real processes: at most 60 s, no root", demo},
@@ -40,6 +42,12 @@ var commands = []command{
 
 // usageError is an error of the one who typed the command: exit code 2.
 type usageError struct{ error }
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	error
+	code int
+}
 
 // errShown is an error that has been printed already.
 var errShown = errors.New("already shown")
@@ -52,6 +60,7 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	err := dispatch(ctx, args)
 	var usage usageError
+	var coded exitError
 	switch {
 	case err == nil, errors.Is(err, pflag.ErrHelp):
 		return 0
@@ -59,8 +68,11 @@ func run(ctx context.Context, args []string) int {
 		return 1
 	}
 	printError(err)
-	if errors.As(err, &usage) {
+	switch {
+	case errors.As(err, &usage):
 		return 2
+	case errors.As(err, &coded):
+		return coded.code
 	}
 	return 1
 }
