@@ -90,7 +90,7 @@ func (b *body) ends(err error, ph phase) {
 	defer b.a.release() // also if the hook panics
 	c := b.a.c
 	if err != io.EOF && ph != draining && !b.a.ended.Load() &&
-		(b.a.idled() || !b.closed.Load() && c.ctx.Err() == nil) {
+		(b.a.idled() || !b.closed.Load() && !c.gaveUp()) {
 		if br := c.breaker(); br != nil {
 			c.circuit(br.fail())
 		}

@@ -69,6 +69,26 @@ func (c *call) policy() {
 	c.openUpload()
 }
 
+// gaveUp says whether the caller has ended the call: by its context, or by the
+// request's Cancel. An http.Client with a Timeout uses both, and which one the
+// base hears of first is chance.
+func (c *call) gaveUp() bool {
+	if c.ctx.Err() != nil {
+		return true
+	}
+	select {
+	case <-c.cancelled():
+		return true
+	default:
+		return false
+	}
+}
+
+// cancelled is the request's Cancel; nil: it has none.
+func (c *call) cancelled() <-chan struct{} {
+	return c.req.Cancel //lint:ignore SA1019 callers may still use it
+}
+
 // breaker of the call; nil: none.
 func (c *call) breaker() *breaker { return c.authority.breaker }
 

@@ -39,7 +39,7 @@ func (c *call) classify(resp *http.Response, err, struck error) result {
 	}
 	var no *RejectedError
 	switch {
-	case c.ctx.Err() != nil: // the caller's own end
+	case c.gaveUp(): // the caller's own end
 		r.outcome, r.final = ignored, true
 	case errors.As(err, &no): // of a Transport that is our base
 		r.outcome, r.final = ignored, true

@@ -45,7 +45,7 @@ func (c *call) withFallback() (*http.Response, error) {
 		resp, err = c.send()
 	}
 	if !late {
-		if !failed(resp, err) || c.ctx.Err() != nil || c.mistaken(err) {
+		if !failed(resp, err) || c.gaveUp() || c.mistaken(err) {
 			return c.store(resp), err
 		}
 	}

@@ -102,7 +102,7 @@ func (c *call) allowHedge(r *result) {
 // has ended, the circuit is not closed, or there is no allowance or no budget.
 func (h *hedge) begin() {
 	c := h.c
-	if b := c.breaker(); b != nil && b.state() != closed || c.ctx.Err() != nil || !c.up.hedges.take() {
+	if b := c.breaker(); b != nil && b.state() != closed || c.gaveUp() || !c.up.hedges.take() {
 		return
 	}
 	var tokens client.Reservation
@@ -217,7 +217,7 @@ func (h *hedge) join(r result) result {
 		}
 		return h.choose(r)
 	}
-	if !c.hedged || r.good() && h.win(h.first) || c.ctx.Err() != nil {
+	if !c.hedged || r.good() && h.win(h.first) || c.gaveUp() {
 		h.leave()
 		return h.choose(r)
 	}

@@ -66,7 +66,7 @@ func (c *call) consider(r *result) plan {
 	if p == nil || r.resp != nil && r.status != http.StatusConflict && !slices.Contains(p.Statuses, r.status) {
 		return plan{}
 	}
-	if r.final || c.ctx.Err() != nil {
+	if r.final || c.gaveUp() {
 		return plan{}
 	}
 	next := decide(p, c.facts(r))
@@ -174,6 +174,9 @@ type loop struct {
 	slept time.Duration // when the newest wait began
 }
 
+// errCancelled is what a wait ends with that the request's Cancel ended.
+var errCancelled = errors.New("transport: request canceled during the wait for another attempt")
+
 // standInURL is never called.
 var standInURL = &url.URL{Scheme: "http", Host: "upstream.invalid", Path: "/"}
 
@@ -181,6 +184,15 @@ func (l *loop) run() {
 	l.ctx, l.end = context.WithCancelCause(l.c.ctx)
 	defer l.end(nil)
 	defer l.stopWatch()
+	if cancel := l.c.cancelled(); cancel != nil {
+		go func() {
+			select {
+			case <-cancel:
+				l.end(errCancelled)
+			case <-l.ctx.Done():
+			}
+		}()
+	}
 	rc := retryablehttp.Client{
 		HTTPClient: &http.Client{
 			Transport:     standIn{l},
@@ -239,7 +251,7 @@ func (l *loop) attempt() {
 func (l *loop) refused(before, r result) {
 	var no *RejectedError
 	switch {
-	case errors.Is(l.c.ctx.Err(), context.Canceled):
+	case errors.Is(l.c.ctx.Err(), context.Canceled), errors.Is(r.err, errCancelled):
 	case before.kept:
 		if errors.As(r.err, &no) {
 			l.c.stopped = no.Reason.Error()
