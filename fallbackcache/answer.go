@@ -20,7 +20,8 @@ type Answer struct {
 	// StoredAt is when the answer arrived, or was last confirmed.
 	StoredAt time.Time
 
-	entry *entry
+	entry    *entry
+	wasStale bool // when it was asked about, though it has been confirmed since
 }
 
 // Outcome says what was tried before an answer is given.
@@ -89,7 +90,7 @@ func (a *Answer) cacheStatus(outcome Outcome) string {
 	switch {
 	case !outcome.Attempted:
 		text = append(text, "hit"...)
-	case a.TTL > 0:
+	case a.TTL > 0 && !a.wasStale:
 		text = append(text, "fwd=bypass"...)
 	default:
 		text = append(text, "fwd=stale"...)

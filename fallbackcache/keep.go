@@ -118,27 +118,28 @@ func unbounded(resp *http.Response) bool {
 
 // refresh gives stored entries the fields of a 304 that names them by their
 // validator (RFC 9111, section 4.3.4). It cannot happen by chance: the caller
-// asked with a validator of its own, and the entry must have the same.
-func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) {
+// asked with a validator of its own, and the entry must have the same. It returns
+// the entry as refreshed, nil if there is none.
+func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) *entry {
 	c.ready()
 	uri, ok := plain(req)
 	if !ok {
-		return
+		return nil
 	}
 	stamp, held := c.glance(uri)
 	if !held {
-		return
+		return nil
 	}
 	rh := canonical(req.Header)
 	if len(rh["Range"]) > 0 || readRequest(rh).noStore || !c.sameSender(req, resp.Request, rh) {
-		return
+		return nil
 	}
 	h := canonical(resp.Header)
 	who := c.who(req, rh)
 	fit := fitting(c.find(uri, who), rh)
 	old := choose(fit, rh)
 	if old == nil || !sameValidator(old, h) {
-		return
+		return nil
 	}
 	merged, _ := old.header(0)
 	for name, values := range h {
@@ -146,18 +147,22 @@ func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) {
 			merged[name] = values
 		}
 	}
+	if len(merged["Date"]) > 0 && len(h["Date"]) == 0 {
+		merged["Date"] = []string{now.UTC().Format(http.TimeFormat)} // RFC 9110, section 6.6.1
+	}
 	v := judge(classOf(old.status), merged, now)
 	if !v.keep {
 		c.remove(uri, who, fit)
-		return
+		return nil
 	}
 	if !sameSelection(v.vary, rh, resp.Request) {
-		return
+		return nil
 	}
 	e := c.newEntry(uri, who, rh, resp, merged, v)
 	e.status, e.statusText, e.decoded = old.status, old.statusText, old.decoded
 	e.complete(old.body)
 	c.put(e, fit, stamp)
+	return e
 }
 
 // notRefreshed are the fields that describe the stored body (RFC 9111, section

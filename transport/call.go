@@ -42,6 +42,7 @@ type call struct {
 
 	attempts atomic.Int32
 	replays  atomic.Int32
+	asks     bool // header asks whether a stored answer still holds
 	maybe    bool // an attempt may have reached the upstream
 	holds    bool // reserved has not been ended
 	hedged   bool // two attempts were sent beside each other

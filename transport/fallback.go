@@ -16,6 +16,9 @@ import (
 // timeouts included, and by 500, 502, 503 and 504. A caller that ended its own
 // call, or made a request that cannot be sent, gets its own error.
 //
+// Where a GET has an answer in the cache, the upstream is asked whether that
+// still holds, and need not send it again if it does.
+//
 // A GET or HEAD with Cache-Control: only-if-cached is answered from the cache
 // or with 504, where the policy has one. Stale answers are for GET and HEAD; a
 // fixed one is for the safe methods only, because it would tell other callers
@@ -34,6 +37,9 @@ func (c *call) withFallback() (*http.Response, error) {
 		}
 		if answer != nil {
 			c.tries = 1 // the first failure is answered, not repeated
+			if h := answer.Condition(c.req); h != nil && c.upload == nil {
+				c.header, c.asks = h, true
+			}
 		}
 	}
 	var resp *http.Response
@@ -45,6 +51,9 @@ func (c *call) withFallback() (*http.Response, error) {
 		resp, err = c.send()
 	}
 	if !late {
+		if c.asks && err == nil && resp.StatusCode == http.StatusNotModified {
+			return c.confirmed(answer, resp), nil
+		}
 		if !failed(resp, err) || c.gaveUp() || c.mistaken(err) {
 			return c.store(resp), err
 		}
@@ -65,6 +74,15 @@ func (c *call) withFallback() (*http.Response, error) {
 		return static(p.Static, c.req, staticMark(c.attempts.Load() > 0, status)), nil
 	}
 	return c.store(resp), err
+}
+
+// confirmed gives the stored answer, of which the upstream has just said that
+// it is unchanged.
+func (c *call) confirmed(answer *fallbackcache.Answer, resp *http.Response) *http.Response {
+	c.served = FromConfirmed
+	out := c.t.cache().Confirm(c.req, answer, resp, time.Now())
+	discard(resp)
+	return out
 }
 
 // fromCache answers a request that is not to touch the network (RFC 9111,

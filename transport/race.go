@@ -23,6 +23,9 @@ func (c *call) race(after time.Duration) (resp *http.Response, err error, late b
 		up: c.up, authority: c.authority, rules: c.rules, tries: c.tries,
 	}
 	w.header = w.req.Header
+	if c.asks {
+		w.header = c.header.Clone()
+	}
 	if c.info != nil {
 		w.info = new(Info) // so that it measures
 	}
