@@ -26,7 +26,12 @@ func redirects(t *T) {
 					}
 					req := t.request(method, target, nil)
 					resp, err := t.do(rt, req)
-					t.describe(resp, err, say)
+					if t.o.Apart && err == nil { // the rest counts where responses are looked at
+						say("status %q, Location %q", resp.Status, resp.Header["Location"])
+						resp.Body.Close()
+					} else {
+						t.describe(resp, err, say)
+					}
 					say("%d requests came", t.up.requests(id))
 				})
 			}

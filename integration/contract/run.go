@@ -195,7 +195,7 @@ func (t *T) compare(what string, bare func() http.RoundTripper, below http.Round
 		run(rt, func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) })
 		return lines
 	}
-	want := t.up.oracle(fmt.Sprint(t.name, what, t.o.Adds), func() []string { return transcript(bare()) })
+	want := t.up.oracle(fmt.Sprint(t.name, what, t.o.Adds, t.o.Apart), func() []string { return transcript(bare()) })
 	got := transcript(t.wrap(below))
 	for i := range max(len(want), len(got)) {
 		a, b := "nothing", "nothing"
