@@ -42,7 +42,8 @@ bench: ## Measure, beside the peers (integration/*/), in one run
 	$(GO) run -C integration/bench .
 	$(GO) test -C integration/clients -count=1 -v -run TestPeers . # what of the contract holds for whom
 
-soak: ## Run the tests over processes and the allocator COUNT (20) times, then kills and restarts for SOAK (5m)
+soak: ## Run 1,000,000 steps of the model, the tests over processes COUNT (20) times, then kills and restarts for SOAK (5m)
+	STEPS=1000000 $(GO) test -v -count 1 -timeout 30m -run ManySteps ./agent
 	SOAK= $(GO) test -count $(COUNT) -timeout 4h ./agent/... ./integration/... ./cmd/...
 	SOAK=$(SOAK) $(GO) test -race -v -count 1 -timeout 48h -run ThroughKills ./integration
 

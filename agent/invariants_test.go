@@ -12,7 +12,7 @@ import (
 
 // check holds the world to the invariants of DESIGN.md, section 6.
 func (w *world) check() error {
-	for _, check := range []func() error{w.checkCells, w.checkLedger, w.checkPermits, w.checkRate, w.checkBudget} {
+	for _, check := range []func() error{w.checkCells, w.checkLedger, w.checkPermits, w.checkBooked, w.checkMeeting, w.checkRate, w.checkBudget} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -25,7 +25,7 @@ func (w *world) check() error {
 // ledger (2).
 func (w *world) checkCells() error {
 	for _, a := range w.actors {
-		if a.page == nil {
+		if a.page == nil || a.liar {
 			continue
 		}
 		for k := range a.gates {
@@ -94,6 +94,9 @@ func (w *world) checkLedger() error {
 func (w *world) checkPermits() error {
 	out := 0
 	for _, a := range w.actors {
+		if a.liar {
+			continue
+		}
 		g := &a.gates[0]
 		for _, h := range g.held {
 			if !h.extra {
@@ -116,6 +119,32 @@ func (w *world) checkPermits() error {
 		return fmt.Errorf("%d permits are out, the limit is %d (%d since it was lowered)", out, limit, w.allowed)
 	}
 	w.allowed = max(limit, min(w.allowed, out))
+	return nil
+}
+
+// checkBooked: what the ledger says is out, and what processes say they have
+// beyond it, is never above the limit, whatever a process writes into its page;
+// above a lowered one it never grows.
+func (w *world) checkBooked() error {
+	limit, out := 0, 0
+	if b := w.set.Upstreams["u"].Bulkhead; b != nil {
+		limit = b.MaxConcurrent
+	}
+	// The agent may have given all of it out and be killed in the same step.
+	w.booked = max(limit, w.booked)
+	if w.alloc == nil {
+		return nil
+	}
+	if l := w.alloc.limits[limitKey{"u", wire.Bulkhead}]; l != nil {
+		out = l.out()
+	}
+	if w.alloc.ledger.lost {
+		w.booked = max(w.booked, out) // pages are believed
+	}
+	if out > w.booked {
+		return fmt.Errorf("the ledger says %d permits are out, the limit is %d (%d since it was lowered)", out, limit, w.booked)
+	}
+	w.booked = max(limit, min(w.booked, out))
 	return nil
 }
 

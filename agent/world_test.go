@@ -27,10 +27,13 @@ type world struct {
 	buried  map[*process]time.Duration // dead ones: when they are buried
 	starts  uint64
 	fuse    int    // the agent is killed before or after so many stores
-	mistake string // planted
+	mistake string // planted, see planted_test.go
+	pick    picker // of the step under way
+	missed  error  // of the last meeting
 
 	// what the checks remember
 	allowed int // what may be out: the limit, or less than was out when it was lowered
+	booked  int // likewise for what the ledger says
 	spent   []spending
 	rates   []rateOf
 	kept    map[cellID]int // ledger slots, also while there is no agent
@@ -64,6 +67,8 @@ type actor struct {
 	proc     *process
 	agents   *page.Page // the agent's mapping
 	attached bool
+	stopped  bool // by a signal
+	liar     bool // writes into its page what it likes
 	gates    [3]gateOf
 }
 
@@ -74,8 +79,9 @@ type gateOf struct {
 	epoch   uint16
 	waiting int
 	held    []permitOf
-	extra   int // of held, what no agent granted
-	told    int // of extra, what the agent can know
+	extra   int  // of held, what no agent granted
+	told    int  // of extra, what the agent can know
+	woken   bool // a wake-up is on its way
 }
 
 // permitOf is what one caller holds.
@@ -92,9 +98,11 @@ var errKilled = errors.New("the agent was killed")
 func newWorld(set *policies.Set) *world {
 	w := &world{now: time.Second, set: set, buried: make(map[*process]time.Duration), kept: make(map[cellID]int)}
 	w.mem = newMemory()
+	w.pick = func(int) int { return 0 }
 	if b := set.Upstreams["u"].Bulkhead; b != nil {
-		w.allowed = b.MaxConcurrent
+		w.allowed, w.booked = b.MaxConcurrent, b.MaxConcurrent
 	}
+	w.hook()
 	w.boot()
 	return w
 }
@@ -137,7 +145,7 @@ func (w *world) boot() {
 	a := &allocator{
 		ledger: book, policies: compiled(w.set),
 		limits: make(map[limitKey]*limit), processes: make(map[identity]*process), hot: make(map[*limit]time.Duration),
-		wake: func(*process, int) {},
+		wake: w.wake,
 		gone: w.gone,
 	}
 	if book.lost {
@@ -196,28 +204,9 @@ func (w *world) keep() {
 
 // stored is the ledger's word on each store.
 func (w *world) stored(at int, v uint64, done bool) {
-	if w.mistake == "cell first" && at >= entriesAt && at%16 == 8 {
-		w.early(at, v, done)
-	}
 	if w.fuse > 0 {
 		if w.fuse--; w.fuse == 0 {
 			panic(errKilled)
-		}
-	}
-}
-
-// early plants a mistake: what is granted is in the cell before the ledger
-// says so.
-func (w *world) early(at int, v uint64, done bool) {
-	i := (at - entriesAt) / 16
-	for _, p := range w.alloc.processes {
-		for _, h := range p.holders {
-			if h.slot != i || p.page == nil {
-				continue
-			}
-			if more := int(v>>40) - int(w.alloc.ledger.word(at).Load()>>40); !done && more > 0 {
-				p.page.Cell(h.cell).Grant(h.epoch, more)
-			}
 		}
 	}
 }
@@ -344,13 +333,6 @@ func (w *world) connect(a *actor) {
 			panic(err)
 		}
 		a.agents, a.proc, p.page = mapped, p, mapped
-		if w.mistake == "spent without refilling" {
-			for _, h := range p.holders {
-				if h.limit.kind == wire.RateLimit {
-					w.alloc.setGranted(h, mapped.Cell(h.cell).Read().Available)
-				}
-			}
-		}
 		accepted = w.alloc.takeIn(p, held, w.now)
 		p.session = &session{}
 	})
@@ -395,7 +377,7 @@ func (w *world) disconnect(a *actor) {
 	a.attached = false
 	w.agent(func() {
 		a.proc.session = nil
-		if w.mistake == "disconnect frees" && w.alloc.die(a.proc) {
+		if w.mistake == "freed on EOF while the process lives" && w.alloc.die(a.proc) {
 			a.proc.page = nil
 			w.alloc.bury(a.proc, w.now)
 		}
@@ -454,7 +436,7 @@ func (w *world) take(a *actor, k, n int) bool {
 		if !c.Take(g.epoch, n) {
 			return false
 		}
-		if w.set.Upstreams["u"].RateLimit != nil {
+		if w.set.Upstreams["u"].RateLimit != nil && !a.liar {
 			w.spent = append(w.spent, spending{w.now, n})
 		}
 	} else {
@@ -463,6 +445,7 @@ func (w *world) take(a *actor, k, n int) bool {
 		}
 		g.held = append(g.held, permitOf{page: a.page, index: g.index, epoch: g.epoch, n: n})
 	}
+	w.between(a)
 	g.waiting = max(0, g.waiting-n)
 	w.tell(a, k)
 	return true
@@ -474,18 +457,18 @@ func (w *world) release(a *actor, k, i int, consume bool) {
 	h := g.held[i]
 	g.held = slices.Delete(g.held, i, i+1)
 	c := h.page.Cell(h.index)
-	epoch := h.epoch
-	if w.mistake == "no epoch" {
-		epoch = c.Read().Epoch
-	}
 	ok := false
 	if consume {
-		ok = c.Consume(epoch, h.n)
+		ok = c.Consume(h.epoch, h.n)
 	} else {
-		ok = c.Release(epoch, h.n)
+		ok = c.Release(h.epoch, h.n)
 	}
 	if !ok {
 		g.extra -= h.n
+	}
+	w.between(a)
+	if a.stopped {
+		return // it tells nobody
 	}
 	w.tell(a, k)
 	if word := c.Read(); g.bound && word.Available+word.InUse > c.Target(g.epoch) {
@@ -500,6 +483,7 @@ func (w *world) pass(d time.Duration) {
 	if w.alloc != nil && w.now >= w.alloc.recoverUntil && w.now-d < w.alloc.recoverUntil {
 		w.now -= d
 		for _, a := range slices.Clone(w.actors) {
+			a.stopped = false
 			if !a.attached {
 				w.connect(a)
 			}
@@ -525,15 +509,6 @@ func (w *world) reload(set *policies.Set) {
 		w.spent = nil // there is no limit for a while
 	}
 	w.agent(func() {
-		before := map[*limit]int{}
-		for _, l := range w.alloc.limits {
-			before[l] = l.capacity
-		}
 		w.alloc.setPolicies(compiled(set), w.now)
-		if w.mistake == "never lowered" {
-			for l, n := range before {
-				l.capacity = max(l.capacity, n)
-			}
-		}
 	})
 }
