@@ -58,6 +58,7 @@ type Agent struct {
 
 	mu         sync.Mutex
 	alloc      *allocator
+	circuits   circuits
 	snapshot   *policies.Snapshot
 	line       []byte // the policies message, ready to send
 	generation uint64
@@ -188,6 +189,8 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 		a.events.add(Event{Kind: LedgerLost, Text: "nothing is granted while processes bring their pages back"})
 		a.log().Warn("the ledger of an earlier agent is lost: nothing is granted while processes bring their pages back", "for", recovering)
 	}
+	a.circuits = newCircuits()
+	a.snapshot = snapshot
 	a.alloc.restore(a.now())
 	for id, p := range a.alloc.processes {
 		if f, ok := living(id); ok {
@@ -215,6 +218,7 @@ func (a *Agent) shut() {
 		}
 	}
 	a.alloc.processes, a.alloc.limits = nil, nil
+	a.circuits = circuits{}
 	a.alloc.ledger.close()
 	a.controlFile.Close()
 }
@@ -233,6 +237,7 @@ func (a *Agent) publish(s *policies.Snapshot) error {
 		one.conn.SendLine(a.line)
 	}
 	a.alloc.setPolicies(s, a.now())
+	a.circuitPolicies(s)
 	a.rouseLoop()
 	return nil
 }
@@ -294,6 +299,9 @@ func (a *Agent) loop(ctx context.Context) {
 		a.mu.Lock()
 		now := a.now()
 		next := a.alloc.tick(now)
+		if c := a.tickCircuits(now); c > 0 && (next == 0 || c < next) {
+			next = c
+		}
 		a.scheduled = next
 		a.mu.Unlock()
 		if turned != nil {
@@ -318,12 +326,23 @@ func (a *Agent) loop(ctx context.Context) {
 // rouseLoop has the loop look at its plan again, if it is later than the
 // allocator's. With the lock.
 func (a *Agent) rouseLoop() {
+	sooner := func(at time.Duration) bool {
+		if a.scheduled != 0 && at >= a.scheduled {
+			return false
+		}
+		select {
+		case a.kick <- struct{}{}:
+		default:
+		}
+		return true
+	}
 	for _, at := range a.alloc.hot {
-		if a.scheduled == 0 || at < a.scheduled {
-			select {
-			case a.kick <- struct{}{}:
-			default:
-			}
+		if sooner(at) {
+			return
+		}
+	}
+	for c := range a.circuits.due {
+		if sooner(c.next) {
 			return
 		}
 	}
@@ -358,6 +377,7 @@ func (a *Agent) endLocked(p *process) {
 	if a.alloc.processes[p.id] != p || !a.alloc.die(p) {
 		return
 	}
+	a.leaveCircuits(p)
 	time.AfterFunc(settle, func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()

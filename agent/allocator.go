@@ -37,15 +37,16 @@ type allocator struct {
 
 // process is one page of one process, which outlives its connections.
 type process struct {
-	id      identity
-	slot    int        // in the ledger
-	page    *page.Page // nil: not come back yet, or gone
-	holders map[int]*holder
-	epochs  [page.Cells]uint16
-	session *session // nil: no connection
-	dead    bool
-	pidfd   *os.File // watched; nil: could not be had
-	life    *os.File // watched; nil: not come back yet
+	id       identity
+	slot     int        // in the ledger
+	page     *page.Page // nil: not come back yet, or gone
+	holders  map[int]*holder
+	outcomes map[int]*circuit // by outcome cell
+	epochs   [page.Cells]uint16
+	session  *session // nil: no connection
+	dead     bool
+	pidfd    *os.File // watched; nil: could not be had
+	life     *os.File // watched; nil: not come back yet
 }
 
 // addProcess takes in a page that is new to this ledger.

@@ -150,6 +150,7 @@ func (a *Agent) adopt(who peer, mapped *page.Page, life *os.File, held []wire.Ce
 		p.page.Close()
 	}
 	p.page = mapped
+	p.remapped()
 	older := p.life
 	p.life = life
 	err := a.watch.add(life, false, func() { a.lifeEnded(p, life) })
@@ -211,11 +212,18 @@ func (a *Agent) handle(s *session, m *wire.Message) {
 		if m.Cell == nil {
 			return
 		}
+		if m.Cell.Kind == wire.CircuitBreaker {
+			c := a.openCircuit(s.proc, circuitKey{m.Cell.Upstream, m.Cell.Authority}, now)
+			s.conn.Send(&wire.Message{Type: wire.Assign, Cell: &c})
+			return
+		}
 		c, ok := a.alloc.open(s.proc, limitKey{m.Cell.Upstream, m.Cell.Kind}, now)
 		s.conn.Send(&wire.Message{Type: wire.Assign, Cell: &c})
 		if !ok {
 			a.log().Debug("limit not shared", "pid", s.peer.pid, "upstream", m.Cell.Upstream, "kind", m.Cell.Kind, "reason", c.Reason)
 		}
+	case wire.Dirty, wire.Probe, wire.Probed:
+		a.handleCircuit(s, m)
 	case wire.Bye:
 		a.endLocked(s.proc)
 	}

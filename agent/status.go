@@ -22,6 +22,7 @@ type Status struct {
 	Ledger     string          `json:"ledger"`                   // "kept", or "lost" where an earlier one was
 	Sessions   []SessionStatus `json:"sessions"`
 	Limits     []LimitStatus   `json:"limits"`
+	Circuits   []CircuitStatus `json:"circuits"`
 }
 
 // SessionStatus is one process that is attached.
@@ -58,6 +59,7 @@ func (a *Agent) Status() Status {
 	if a.alloc.ledger.lost {
 		s.Ledger = "lost"
 	}
+	s.Circuits = a.circuitStatus()
 	for one := range a.sessions {
 		s.Sessions = append(s.Sessions, SessionStatus{PID: one.peer.pid, UID: one.peer.uid, Since: one.since, Shares: one.proc != nil})
 	}

@@ -202,6 +202,9 @@ type CircuitBreaker struct {
 	MaxOpenFor time.Duration `json:"max_open_for,omitempty"`
 	// HalfOpenRequests is the number of probes at a time. Built-in: 1.
 	HalfOpenRequests int `json:"half_open_requests,omitempty"`
+	// Scope host: with an agent, processes learn from each other's failures.
+	// Built-in: host.
+	Scope Scope `json:"scope,omitempty"`
 }
 
 // Bulkhead bounds the calls in flight to one upstream.

@@ -91,6 +91,7 @@ var rules = map[string]rule{
 	"circuit_breaker.open_for":             duration("5s"),
 	"circuit_breaker.max_open_for":         duration("60s"),
 	"circuit_breaker.half_open_requests":   count("a number of probes, 1 or more"),
+	"circuit_breaker.scope":                scopes,
 
 	"bulkhead.disabled":             yesNo,
 	"bulkhead.max_concurrent":       count("a number of calls, 1 or more"),

@@ -180,6 +180,7 @@ func (s *Session) welcomed(l *link, m *wire.Message) {
 			g.again()
 		}
 	}
+	s.againCircuits(l)
 	if l.control != nil {
 		s.setMode(Attached, nil)
 	} else {

@@ -138,8 +138,17 @@ func (s *Session) handle(m *wire.Message) {
 			s.setPolicies(m.Set)
 		}
 	case wire.Assign:
-		if m.Cell != nil {
-			s.assigned(m.Cell)
+		if m.Cell == nil {
+			return
+		}
+		if m.Cell.Kind == wire.CircuitBreaker {
+			s.circuitAssigned(m.Cell)
+			return
+		}
+		s.assigned(m.Cell)
+	case wire.Probe:
+		for _, i := range m.Indexes {
+			s.probeAnswered(i, m.Generation)
 		}
 	case wire.Wake:
 		for _, i := range m.Indexes {
@@ -277,6 +286,7 @@ func (s *Session) redial() *net.UnixConn {
 func (s *Session) alone() {
 	s.shared.Store(nil)
 	s.lost.Store(nil)
+	s.unbindCircuits()
 	for _, l := range s.all() {
 		for _, g := range l.gates() {
 			g.configure(g.rules.Load())

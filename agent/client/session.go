@@ -48,11 +48,13 @@ type Session struct {
 
 	trying sync.Mutex // held by the request that dials
 
-	mu     sync.Mutex
-	limits map[string]*Limits
-	cells  [page.Cells]*gate
-	value  any
-	first  chan struct{} // closed at the first policies, or when there will be none
+	mu       sync.Mutex
+	limits   map[string]*Limits
+	circuits map[circuitKey]*Circuit
+	outcomes [page.Outcomes]*Circuit
+	cells    [page.Cells]*gate
+	value    any
+	first    chan struct{} // closed at the first policies, or when there will be none
 	// firstUntil is how long requests wait for that.
 	firstUntil time.Time
 

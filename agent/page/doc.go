@@ -14,7 +14,7 @@
 //	          8      layout version, 8 bytes
 //	          16     unused, zero
 //	          1024   limit cells, 512 of 64 bytes
-//	          33792  outcome cells, 496 of 64 bytes: unused in layout 1, zero
+//	          33792  outcome cells, 496 of 64 bytes
 //
 //	cell      0      word: epoch 16 bits | available 24 | in use 24
 //	          8      target:  epoch 16 | 24 unused | permits 24   (agent writes)
@@ -24,11 +24,21 @@
 //	          40     pending wake: 0 or 1                         (agent sets, process clears)
 //	          48     unused, zero
 //
+//	outcome   0      successes, a count that only grows, like the next two (process writes)
+//	          8      failures
+//	          16     the process's own troubles
+//	          24     failures since the last success
+//	          32     time of the last count, tenths of a second since boot
+//	          40     dirty: 0 or 1                                (process sets, agent clears)
+//	          48     unused, zero
+//
 //	control   0      magic, 8 bytes
 //	          8      layout version, 8 bytes
 //	          16     heartbeat, a count that only grows
 //	          24     generation of the policies
 //	          32     unused, zero
+//	          1024   circuits, 8000 of 8 bytes: state 2 bits | forced 1 | epoch 13 |
+//	                 until 48, microseconds since boot; zero until an agent uses them
 //
 // Nothing in a page is trusted by the agent: it clamps what it reads to its
 // own ledger, and bounds its loops.

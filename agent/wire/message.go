@@ -45,6 +45,8 @@ const (
 	Bulkhead    Kind = "bulkhead"     // permits
 	RateLimit   Kind = "rate_limit"   // tokens
 	RetryBudget Kind = "retry_budget" // tokens
+	// CircuitBreaker is no limit: its cell counts the outcomes of calls.
+	CircuitBreaker Kind = "circuit_breaker"
 )
 
 // Type says what a message is.
@@ -59,6 +61,10 @@ const (
 	Free  Type = "free"  // Indexes: something above the target came free
 	Bye   Type = "bye"   // the process lets go of everything
 
+	Dirty  Type = "dirty"  // Indexes: outcome cells with a first failure
+	Probe  Type = "probe"  // Indexes: a probe of this circuit, by its outcome cell, is asked for
+	Probed Type = "probed" // Indexes, Generation (of the probe), Reason: "success", "failure", or "" for neither
+
 	// From the agent.
 
 	Welcome  Type = "welcome"  // Version, Cells (those accepted), RecoverMS
@@ -66,6 +72,9 @@ const (
 	Assign   Type = "assign"   // Cell: answers open, or (Index -1, Reason) says that there is none or none any more
 	Wake     Type = "wake"     // Indexes: look at these cells
 	Refuse   Type = "refuse"   // Reason: the session ends
+
+	// Probe answers a probe: Indexes, and Generation: the number of the probe,
+	// 0 where there is none to have now.
 )
 
 // Message is one line. Which fields a type uses stands beside it.
@@ -88,5 +97,8 @@ type Cell struct {
 	Kind     Kind   `json:"kind,omitempty"`
 	Index    int    `json:"index"`
 	Epoch    uint16 `json:"epoch,omitempty"`
-	Reason   string `json:"reason,omitempty"` // Assign with Index -1: why
+	// Of a circuit: which host it is, and where its word stands in the control page.
+	Authority string `json:"authority,omitempty"`
+	Entry     int    `json:"entry,omitempty"`
+	Reason    string `json:"reason,omitempty"` // Assign with Index -1: why
 }

@@ -1,0 +1,255 @@
+//go:build linux
+
+package agent
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/policies"
+)
+
+const (
+	// glance is how often a circuit is looked at while calls fail.
+	glance = 5 * time.Millisecond
+	// quiet is how long no call may fail before nobody looks any more.
+	quiet = time.Second
+	// probeTime is how long a probe may take before it counts as failed.
+	probeTime = 10 * time.Second
+	// ramp is how long the part of the calls that may pass grows after a
+	// circuit has closed.
+	ramp = 2 * time.Second
+)
+
+// circuitKey names a circuit of the host.
+type circuitKey struct{ upstream, authority string }
+
+// circuit is the state of one authority for the whole host. Its methods are
+// called with the agent's lock held and the time since boot; show is told of
+// each change of the word.
+type circuit struct {
+	key     circuitKey
+	entry   int // in the control page
+	set     policies.CircuitBreaker
+	callers map[*process]*caller
+
+	word   page.Circuit
+	why    string        // of the newest change
+	since  time.Duration // of the newest change
+	opens  int           // since it was last well
+	looked bool          // somebody looked a glance ago
+	failed time.Duration // when a call was last seen to fail
+	next   time.Duration // when to come again; 0: when told
+	forced *Forced       // by a person; nil: automatic
+
+	probes []trial
+	probed uint64 // the number of the newest probe
+	good   int    // probes of this epoch that succeeded
+
+	show func(*circuit)
+}
+
+// trial is one call, a probe, that may pass a half-open circuit.
+type trial struct {
+	number uint64
+	of     *process
+	ends   time.Duration
+}
+
+func (c *circuit) change(s page.State, until, now time.Duration, why string) {
+	c.word = page.NewCircuit(s, c.forced != nil, max(1, (c.word.Epoch()+1)&0x1fff), until)
+	c.why, c.since = why, now
+	c.probes, c.good = nil, 0
+	c.show(c)
+}
+
+// dirty: a call has failed.
+func (c *circuit) dirty(now time.Duration) {
+	if c.next == 0 || c.next > now+glance {
+		c.next = now
+	}
+	c.failed = now
+}
+
+// tick does what is due, and sets next.
+func (c *circuit) tick(now time.Duration) {
+	if c.forced != nil {
+		c.next = c.forced.until
+		if now < c.forced.until {
+			return
+		}
+		c.release(now, "the time of the order to "+c.forced.To+" it is over")
+	}
+	switch until := c.word.Until(); c.word.State() {
+	case page.CircuitOpen:
+		c.next = until
+		if now >= until {
+			c.change(page.CircuitHalfOpen, 0, now, "its time is over: probes are let through")
+			c.next = 0
+		}
+	case page.CircuitHalfOpen:
+		c.next = 0
+		for _, p := range c.probes {
+			if now >= p.ends {
+				c.open(now, "a probe did not end in time")
+				return
+			}
+			if c.next == 0 || p.ends < c.next {
+				c.next = p.ends
+			}
+		}
+	case page.CircuitClosing:
+		if now >= until {
+			c.opens = 0
+			c.change(page.CircuitClosed, 0, now, "well again")
+		}
+		c.watch(now)
+		if c.word.State() == page.CircuitClosing && (c.next == 0 || c.next > until) {
+			c.next = until
+		}
+	case page.CircuitClosed:
+		c.watch(now)
+	}
+}
+
+// watch looks at the callers as long as calls fail, and opens the circuit on
+// their evidence.
+func (c *circuit) watch(now time.Duration) {
+	var all []evidence
+	looked := c.looked
+	for _, one := range c.callers {
+		before := one.seen.Bad
+		one.read(now, c.set.Window, looked)
+		if one.seen.Bad != before {
+			c.failed = now
+		}
+		if e, calls := one.says(now, c.set.Window); calls {
+			all = append(all, e)
+		}
+	}
+	if verdict(&c.set, all) {
+		c.open(now, "calls of the host fail")
+		return
+	}
+	if now-c.failed < quiet {
+		c.looked, c.next = true, now+glance
+		return
+	}
+	// Clean first, then a last look: a failure in between is seen or told.
+	c.looked, c.next = false, 0
+	for _, one := range c.callers {
+		one.cell.Clean()
+		if one.cell.Read().Bad != one.seen.Bad {
+			c.looked, c.next = true, now+glance
+		}
+	}
+}
+
+// open opens it, for longer each time.
+func (c *circuit) open(now time.Duration, why string) {
+	c.opens++
+	d := c.set.OpenFor
+	for range c.opens - 1 {
+		d = min(2*d, max(c.set.OpenFor, c.set.MaxOpenFor))
+	}
+	d += time.Duration(rand.Int64N(int64(d)/10 + 1))
+	c.change(page.CircuitOpen, now+d, now, why)
+	c.looked, c.next = false, now+d
+}
+
+// ask gives a process a probe, or 0.
+func (c *circuit) ask(p *process, now time.Duration) uint64 {
+	if c.word.State() == page.CircuitOpen && c.forced == nil {
+		c.tick(now)
+	}
+	if c.word.State() != page.CircuitHalfOpen || len(c.probes)+c.good >= max(1, c.set.HalfOpenRequests) {
+		return 0
+	}
+	c.probed++
+	c.probes = append(c.probes, trial{number: c.probed, of: p, ends: now + probeTime})
+	if c.next == 0 || c.next > now+probeTime {
+		c.next = now + probeTime
+	}
+	return c.probed
+}
+
+// probeEnded takes the outcome of a probe. One that is not known, or another
+// process's, says nothing.
+func (c *circuit) probeEnded(p *process, number uint64, outcome string, now time.Duration) {
+	if c.word.State() != page.CircuitHalfOpen {
+		return
+	}
+	for i, one := range c.probes {
+		if one.number != number || one.of != p {
+			continue
+		}
+		c.probes = append(c.probes[:i:i], c.probes[i+1:]...)
+		switch outcome {
+		case "success":
+			if c.good++; c.good >= max(1, c.set.HalfOpenRequests) {
+				c.close(now, "probes succeed")
+			}
+		case "failure":
+			c.open(now, "a probe failed")
+		}
+		return
+	}
+}
+
+// close lets a growing part of the calls through.
+func (c *circuit) close(now time.Duration, why string) {
+	c.anew()
+	c.change(page.CircuitClosing, now+ramp, now, why)
+	c.next = now + ramp
+}
+
+// anew forgets what was counted.
+func (c *circuit) anew() {
+	for _, one := range c.callers {
+		one.anew()
+		one.cell.Clean()
+	}
+	c.looked, c.failed = false, 0
+}
+
+// left is the end of a process: what it probed is free for another.
+func (c *circuit) left(p *process) {
+	delete(c.callers, p)
+	for i := 0; i < len(c.probes); {
+		if c.probes[i].of == p {
+			c.probes = append(c.probes[:i:i], c.probes[i+1:]...)
+		} else {
+			i++
+		}
+	}
+}
+
+// Forced is what a person decided about a circuit.
+type Forced struct {
+	To     string    `json:"to"` // "open" or "closed"
+	Until  time.Time `json:"until"`
+	By     string    `json:"by"` // the user that asked, as the kernel says it
+	Reason string    `json:"reason,omitempty"`
+
+	until time.Duration // since boot
+}
+
+// force puts a person's decision in force.
+func (c *circuit) force(f *Forced, now time.Duration) {
+	c.forced = f
+	s := page.CircuitClosed
+	if f.To == "open" {
+		s = page.CircuitOpen
+	}
+	c.change(s, f.until, now, "by "+f.By+": "+f.Reason)
+	c.next = f.until
+}
+
+// release goes back to deciding by evidence, beginning closed.
+func (c *circuit) release(now time.Duration, why string) {
+	c.forced, c.opens = nil, 0
+	c.anew()
+	c.change(page.CircuitClosed, 0, now, why)
+	c.next = 0
+}

@@ -1,0 +1,267 @@
+//go:build linux
+
+package agent
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/agent/wire"
+	"github.com/resagent/resagent/policies"
+)
+
+const (
+	// maxCircuitsPerUID bounds how many circuits the processes of one user may
+	// have begun.
+	maxCircuitsPerUID = 1024
+	maxAuthority      = 512 // bytes of a name
+)
+
+// circuits are those of the host. With the agent's lock.
+type circuits struct {
+	all    map[circuitKey]*circuit
+	due    map[*circuit]struct{} // with a time to come again
+	free   []int                 // entries of the control page
+	begun  map[int]int           // by uid
+	starts map[*circuit]int      // the uid that began it
+}
+
+func newCircuits() circuits {
+	c := circuits{
+		all: map[circuitKey]*circuit{}, due: map[*circuit]struct{}{},
+		begun: map[int]int{}, starts: map[*circuit]int{}, free: make([]int, page.Circuits),
+	}
+	for i := range c.free {
+		c.free[i] = page.Circuits - 1 - i
+	}
+	return c
+}
+
+// circuitSettings finds what the policies say of an upstream's circuits; nil:
+// they are not shared.
+func circuitSettings(s *policies.Snapshot, upstream string) *policies.CircuitBreaker {
+	if u := s.Named(upstream); u != nil && u.Policy.CircuitBreaker != nil && u.Policy.CircuitBreaker.Scope != policies.ScopeProcess {
+		return u.Policy.CircuitBreaker
+	}
+	return nil
+}
+
+// openCircuit gives a process its cell of a circuit.
+func (a *Agent) openCircuit(p *process, key circuitKey, now time.Duration) wire.Cell {
+	answer := wire.Cell{Upstream: key.upstream, Authority: key.authority, Kind: wire.CircuitBreaker, Index: -1}
+	for i, c := range p.outcomes {
+		if c.key == key {
+			answer.Index, answer.Entry = i, c.entry
+			return answer
+		}
+	}
+	if len(p.outcomes) >= page.Outcomes {
+		answer.Reason = "this process's page has no outcome cell left"
+		return answer
+	}
+	c, why := a.circuit(key, p.id.uid)
+	if c == nil {
+		answer.Reason = why
+		return answer
+	}
+	i := 0
+	for p.outcomes[i] != nil {
+		i++
+	}
+	if p.outcomes == nil {
+		p.outcomes = map[int]*circuit{}
+	}
+	p.outcomes[i] = c
+	one := &caller{uid: p.id.uid, cell: p.page.Outcome(i)}
+	one.cell.Clean()
+	one.anew()
+	c.callers[p] = one
+	answer.Index, answer.Entry = i, c.entry
+	return answer
+}
+
+// circuit finds or makes one.
+func (a *Agent) circuit(key circuitKey, uid int) (*circuit, string) {
+	if c := a.circuits.all[key]; c != nil {
+		return c, ""
+	}
+	set := circuitSettings(a.snapshot, key.upstream)
+	switch {
+	case set == nil:
+		return nil, "no circuit of the host"
+	case len(key.authority) > maxAuthority:
+		return nil, "the authority's name is too long"
+	case a.circuits.begun[uid] >= maxCircuitsPerUID:
+		return nil, "this user has begun 1024 circuits already"
+	case len(a.circuits.free) == 0:
+		return nil, "the host has 8000 circuits already"
+	}
+	last := len(a.circuits.free) - 1
+	c := &circuit{key: key, entry: a.circuits.free[last], set: *set, callers: map[*process]*caller{}, show: a.showCircuit}
+	c.word = a.control.Circuit(c.entry) // of an earlier use: its epoch goes on
+	if c.word != 0 {
+		c.change(page.CircuitClosed, 0, a.now(), "new")
+	}
+	a.circuits.free = a.circuits.free[:last]
+	a.circuits.all[key] = c
+	a.circuits.begun[uid]++
+	a.circuits.starts[c] = uid
+	return c, ""
+}
+
+// showCircuit tells everybody of a change.
+func (a *Agent) showCircuit(c *circuit) {
+	a.control.SetCircuit(c.entry, c.word)
+	a.log().Info("circuit", "upstream", c.key.upstream, "authority", c.key.authority, "state", c.word.State().String(), "forced", c.forced != nil, "reason", c.why)
+}
+
+// plan has the loop come again when the circuit asks for it.
+func (a *Agent) plan(c *circuit) {
+	if c.next > 0 {
+		a.circuits.due[c] = struct{}{}
+	} else {
+		delete(a.circuits.due, c)
+	}
+}
+
+// tickCircuits does what is due, and says when to come again; zero: when told.
+func (a *Agent) tickCircuits(now time.Duration) (next time.Duration) {
+	for c := range a.circuits.due {
+		if c.next <= now {
+			c.tick(now)
+			a.plan(c)
+			a.dropCircuit(c)
+		}
+		if c.next > 0 && (next == 0 || c.next < next) {
+			next = c.next
+		}
+	}
+	return next
+}
+
+// handleCircuit does what a process says of its circuits.
+func (a *Agent) handleCircuit(s *session, m *wire.Message) {
+	now := a.now()
+	for _, i := range m.Indexes[:min(len(m.Indexes), page.Outcomes)] {
+		c := s.proc.outcomes[i]
+		if c == nil {
+			continue
+		}
+		switch m.Type {
+		case wire.Dirty:
+			c.dirty(now)
+		case wire.Probe:
+			s.conn.Send(&wire.Message{Type: wire.Probe, Indexes: []int{i}, Generation: c.ask(s.proc, now)})
+		case wire.Probed:
+			c.probeEnded(s.proc, m.Generation, m.Reason, now)
+		}
+		a.plan(c)
+	}
+}
+
+// remapped follows a process's page to another mapping of it.
+func (p *process) remapped() {
+	for i, c := range p.outcomes {
+		if one := c.callers[p]; one != nil {
+			one.cell = p.page.Outcome(i)
+		}
+	}
+}
+
+// leaveCircuits is the end of a process.
+func (a *Agent) leaveCircuits(p *process) {
+	for _, c := range p.outcomes {
+		c.left(p)
+		a.dropCircuit(c)
+	}
+	p.outcomes = nil
+}
+
+// dropCircuit forgets a closed circuit that nobody calls.
+func (a *Agent) dropCircuit(c *circuit) {
+	if len(c.callers) > 0 || c.word.State() != page.CircuitClosed || c.forced != nil {
+		return
+	}
+	uid := a.circuits.starts[c]
+	if a.circuits.begun[uid]--; a.circuits.begun[uid] == 0 {
+		delete(a.circuits.begun, uid)
+	}
+	delete(a.circuits.starts, c)
+	delete(a.circuits.all, c.key)
+	delete(a.circuits.due, c)
+	a.circuits.free = append(a.circuits.free, c.entry)
+}
+
+// circuitPolicies follows a reload. A circuit that is no longer the host's is
+// closed, and its processes are told.
+func (a *Agent) circuitPolicies(s *policies.Snapshot) {
+	now := a.now()
+	for key, c := range a.circuits.all {
+		if set := circuitSettings(s, key.upstream); set != nil {
+			c.set = *set
+			continue
+		}
+		if c.forced != nil || c.word.State() != page.CircuitClosed {
+			c.release(now, "the policies have no such circuit any more")
+		}
+		for p := range c.callers {
+			for i, one := range p.outcomes {
+				if one == c {
+					delete(p.outcomes, i)
+				}
+			}
+			if p.session != nil {
+				sendGone(p, wire.Cell{Upstream: key.upstream, Authority: key.authority, Kind: wire.CircuitBreaker, Index: -1, Reason: "removed by a reload"})
+			}
+		}
+		clear(c.callers)
+		a.dropCircuit(c)
+	}
+}
+
+// CircuitStatus is one circuit of the host.
+type CircuitStatus struct {
+	Upstream  string    `json:"upstream"`
+	Authority string    `json:"authority"`
+	State     string    `json:"state"`
+	Why       string    `json:"why,omitempty"`   // of the newest change
+	Since     time.Time `json:"since,omitzero"`  // of the newest change
+	Until     time.Time `json:"until,omitzero"`  // when the state ends by itself
+	Forced    *Forced   `json:"forced,omitzero"` // by a person
+	Callers   int       `json:"callers"`         // processes
+	Probes    int       `json:"probes"`          // under way
+	// OwnTroubles of single processes, by pid: failures of their resolvers,
+	// certificates or descriptors, which open nobody else's circuit.
+	OwnTroubles map[int]uint64 `json:"own_troubles,omitempty"`
+}
+
+func (a *Agent) circuitStatus() []CircuitStatus {
+	at := func(t time.Duration) time.Time {
+		if t == 0 {
+			return time.Time{}
+		}
+		return a.since.Add(t - a.boot).Round(0)
+	}
+	all := []CircuitStatus{}
+	for _, c := range a.circuits.all {
+		s := CircuitStatus{
+			Upstream: c.key.upstream, Authority: c.key.authority, State: c.word.State().String(), Why: c.why,
+			Since: at(c.since), Until: at(c.word.Until()), Forced: c.forced, Callers: len(c.callers), Probes: len(c.probes),
+		}
+		for p, one := range c.callers {
+			if own := one.cell.Read().Own; own > 0 {
+				if s.OwnTroubles == nil {
+					s.OwnTroubles = map[int]uint64{}
+				}
+				s.OwnTroubles[p.id.pid] = own
+			}
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(x, y CircuitStatus) int {
+		return cmp.Or(cmp.Compare(x.Upstream, y.Upstream), cmp.Compare(x.Authority, y.Authority))
+	})
+	return all
+}

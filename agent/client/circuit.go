@@ -1,0 +1,254 @@
+package client
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/agent/wire"
+)
+
+const (
+	// probeWait is how long a caller waits for the agent's word on a probe.
+	probeWait = 5 * time.Millisecond
+	// probeAgain is how soon after a no the agent is asked again.
+	probeAgain = 10 * time.Millisecond
+)
+
+type circuitKey struct{ upstream, authority string }
+
+// Circuit is this process's side of a circuit that the host shares: what the
+// agent says of it, and what this process has to say. Made by
+// [Session.Circuit]; safe for concurrent use.
+type Circuit struct {
+	sess  *Session
+	key   circuitKey
+	bound atomic.Pointer[circuitBinding] // nil: no agent has given a cell
+
+	mu      sync.Mutex // guards what follows
+	waiting []chan uint64
+	noUntil time.Time
+}
+
+// circuitBinding is where a circuit's counts and its word are. Immutable. It
+// keeps both mappings alive.
+type circuitBinding struct {
+	link    *link
+	page    *page.Page
+	cell    *page.Outcome
+	index   int
+	control *page.Control
+	entry   int
+}
+
+// Circuit of an authority of the upstream called name. The first call makes
+// it; nil where there is no room for another one, whose circuit is then the
+// process's own.
+func (s *Session) Circuit(name, authority string) *Circuit {
+	key := circuitKey{name, authority}
+	s.mu.Lock()
+	c := s.circuits[key]
+	made := c == nil && len(s.circuits) < page.Outcomes
+	if made {
+		if s.circuits == nil {
+			s.circuits = make(map[circuitKey]*Circuit)
+		}
+		c = &Circuit{sess: s, key: key}
+		s.circuits[key] = c
+	}
+	s.mu.Unlock()
+	if made {
+		c.open(s.link.Load())
+	}
+	return c
+}
+
+// open asks the agent for a cell.
+func (c *Circuit) open(l *link) {
+	if l != nil && l.control != nil {
+		l.conn.Send(&wire.Message{Type: wire.Open, Cell: &wire.Cell{Upstream: c.key.upstream, Authority: c.key.authority, Kind: wire.CircuitBreaker}})
+	}
+}
+
+func (s *Session) allCircuits() []*Circuit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Circuit, 0, len(s.circuits))
+	for _, c := range s.circuits {
+		all = append(all, c)
+	}
+	return all
+}
+
+// againCircuits asks a new connection for all cells.
+func (s *Session) againCircuits(l *link) {
+	for _, c := range s.allCircuits() {
+		c.open(l)
+	}
+}
+
+// unbindCircuits makes all circuits the process's own.
+func (s *Session) unbindCircuits() {
+	for _, c := range s.allCircuits() {
+		c.bound.Store(nil)
+	}
+}
+
+// circuitAssigned is the agent's word on where a circuit's cell is.
+func (s *Session) circuitAssigned(w *wire.Cell) {
+	p, l := s.shared.Load(), s.link.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.circuits[circuitKey{w.Upstream, w.Authority}]
+	if c == nil {
+		return
+	}
+	if p == nil || l == nil || l.control == nil || w.Index < 0 || w.Index >= page.Outcomes {
+		c.bound.Store(nil)
+		return
+	}
+	s.outcomes[w.Index] = c
+	c.bound.Store(&circuitBinding{link: l, page: p, cell: p.Outcome(w.Index), index: w.Index, control: l.control, entry: w.Entry})
+}
+
+// Word is what the agent says of the circuit now: one load. The zero Circuit
+// where no agent has said anything. What an agent said that is gone goes on
+// only as far as it has a set end; see [Circuit.Stands].
+func (c *Circuit) Word() page.Circuit {
+	b := c.bound.Load()
+	if b == nil {
+		return 0
+	}
+	w := b.control.Circuit(b.entry)
+	runtime.KeepAlive(b)
+	return w
+}
+
+// Stands says whether w is still to be obeyed: its agent is there, or it is
+// open, or forced, until a time that has not come.
+func (c *Circuit) Stands(w page.Circuit) bool {
+	if b := c.bound.Load(); b == nil || c.sess.link.Load() != b.link {
+		open := w.State() == page.CircuitOpen || w.State() == page.CircuitClosing
+		return (open || w.Forced()) && SinceBoot(time.Now()) < w.Until()
+	}
+	return true
+}
+
+// Good counts a call that succeeded at about the time t.
+func (c *Circuit) Good(t time.Time) {
+	if b := c.bound.Load(); b != nil {
+		b.cell.Good(SinceBoot(t))
+		runtime.KeepAlive(b)
+	}
+}
+
+// Bad counts one that the upstream failed.
+func (c *Circuit) Bad(t time.Time) {
+	if b := c.bound.Load(); b != nil {
+		if b.cell.Bad(SinceBoot(t)) {
+			b.link.conn.SendHint(wire.Dirty, b.index)
+		}
+		runtime.KeepAlive(b)
+	}
+}
+
+// Own counts one that failed for a reason of this process's own.
+func (c *Circuit) Own(t time.Time) {
+	if b := c.bound.Load(); b != nil {
+		b.cell.Own(SinceBoot(t))
+		runtime.KeepAlive(b)
+	}
+}
+
+// Probe is leave for one call to pass a half-open circuit. The zero Probe is
+// none.
+type Probe struct {
+	from   *circuitBinding
+	number uint64
+}
+
+// Given says whether there is one.
+func (p Probe) Given() bool { return p.number != 0 }
+
+// ProbeOutcome is how a probe's call ended.
+type ProbeOutcome string
+
+// The outcomes. ProbeNothing: it says nothing about the upstream, and another
+// probe may begin.
+const (
+	ProbeSuccess ProbeOutcome = "success"
+	ProbeFailure ProbeOutcome = "failure"
+	ProbeNothing ProbeOutcome = ""
+)
+
+// End tells the agent, once for each probe that was given.
+func (p Probe) End(o ProbeOutcome) {
+	if p.number != 0 {
+		p.from.link.conn.Send(&wire.Message{Type: wire.Probed, Indexes: []int{p.from.index}, Generation: p.number, Reason: string(o)})
+	}
+}
+
+// Probe asks for one, and waits for the answer, 5 ms at most and as long as
+// ctx allows. A no is remembered for 10 ms.
+func (c *Circuit) Probe(ctx context.Context) Probe {
+	b := c.bound.Load()
+	if b == nil {
+		return Probe{}
+	}
+	answer := make(chan uint64, 1)
+	c.mu.Lock()
+	if time.Now().Before(c.noUntil) {
+		c.mu.Unlock()
+		return Probe{}
+	}
+	c.waiting = append(c.waiting, answer)
+	c.mu.Unlock()
+	b.link.conn.SendHint(wire.Probe, b.index)
+
+	timer := time.NewTimer(probeWait)
+	defer timer.Stop()
+	select {
+	case n := <-answer:
+		return Probe{b, n}
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, one := range c.waiting {
+		if one == answer {
+			c.waiting = append(c.waiting[:i:i], c.waiting[i+1:]...)
+			return Probe{}
+		}
+	}
+	return Probe{b, <-answer} // it came in the last moment
+}
+
+// probeAnswered hands a probe to the caller that waits longest, or back.
+func (s *Session) probeAnswered(index int, number uint64) {
+	if index < 0 || index >= page.Outcomes {
+		return
+	}
+	s.mu.Lock()
+	c := s.outcomes[index]
+	s.mu.Unlock()
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if number == 0 {
+		c.noUntil = time.Now().Add(probeAgain)
+	}
+	if len(c.waiting) == 0 {
+		if b := c.bound.Load(); b != nil {
+			Probe{b, number}.End(ProbeNothing)
+		}
+		return
+	}
+	c.waiting[0] <- number
+	c.waiting = c.waiting[1:]
+}

@@ -1,0 +1,156 @@
+package page
+
+import (
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+const (
+	// Outcomes is the number of outcome cells of a page.
+	Outcomes = 496
+	// Circuits is the number of circuit words of a control page.
+	Circuits = 8000
+
+	firstOutcome = firstCell + Cells*64
+	firstCircuit = 1024
+)
+
+// Outcome counts how one process's calls to one authority ended. The process
+// writes it; the agent reads, and believes none of it beyond what one process
+// may prove. All counts only grow. Each method is one atomic step.
+type Outcome struct {
+	good  atomic.Uint64
+	bad   atomic.Uint64
+	own   atomic.Uint64 // the process's own troubles: its resolver, certificates, descriptors
+	run   atomic.Uint64 // failures since the last success
+	last  atomic.Uint64 // when a call was last counted, in tenths of a second since boot
+	dirty atomic.Uint64
+	_     [2]uint64
+}
+
+// Outcome returns outcome cell i, 0 <= i < [Outcomes].
+func (p *Page) Outcome(i int) *Outcome {
+	return (*Outcome)(unsafe.Pointer(&p.mem[firstOutcome+i*int(unsafe.Sizeof(Outcome{}))]))
+}
+
+const lastUnit = 100 * time.Millisecond
+
+func (o *Outcome) at(now time.Duration) {
+	if t := uint64(max(0, now) / lastUnit); o.last.Load() != t {
+		o.last.Store(t)
+	}
+}
+
+// Good counts a success. now is the time since boot, on every method here.
+func (o *Outcome) Good(now time.Duration) {
+	o.good.Add(1)
+	if o.run.Load() != 0 {
+		o.run.Store(0)
+	}
+	o.at(now)
+}
+
+// Bad counts a failure of the upstream. True: the agent is to be told.
+func (o *Outcome) Bad(now time.Duration) bool {
+	o.run.Add(1)
+	o.bad.Add(1)
+	o.at(now)
+	return o.dirty.Swap(1) == 0
+}
+
+// Own counts a failure that is this process's own.
+func (o *Outcome) Own(now time.Duration) {
+	o.own.Add(1)
+	o.at(now)
+}
+
+// Tally is one reading of an outcome cell.
+type Tally struct {
+	Good, Bad, Own, Run uint64
+	Last                time.Duration // to a tenth of a second, rounded down
+}
+
+// Read reads each count once.
+func (o *Outcome) Read() Tally {
+	return Tally{
+		Good: o.good.Load(), Bad: o.bad.Load(), Own: o.own.Load(), Run: o.run.Load(),
+		Last: time.Duration(min(o.last.Load(), 1<<36)) * lastUnit,
+	}
+}
+
+// Clean has the process tell of its next failure. The agent's side; it reads
+// the cell once more afterwards.
+func (o *Outcome) Clean() { o.dirty.Store(0) }
+
+// State is that of a circuit.
+type State uint8
+
+// The states. In Closing, a growing part of the calls may pass.
+const (
+	CircuitClosed State = iota
+	CircuitOpen
+	CircuitHalfOpen
+	CircuitClosing
+)
+
+func (s State) String() string {
+	return [...]string{"closed", "open", "half-open", "closing"}[s&3]
+}
+
+// Circuit is all that processes see of a host's circuit, in one word:
+// state 2 bits | forced 1 | epoch 13 | until 48, microseconds since boot. The
+// zero Circuit is closed and always was.
+type Circuit uint64
+
+const (
+	untilBits    = 48
+	epochBits    = 13
+	circuitEpoch = 1<<epochBits - 1
+)
+
+// NewCircuit packs a word. until counts since boot; zero means that there is
+// no end.
+func NewCircuit(s State, forced bool, epoch uint64, until time.Duration) Circuit {
+	w := uint64(s&3)<<62 | epoch&circuitEpoch<<untilBits | uint64(max(0, until/time.Microsecond))&(1<<untilBits-1)
+	if forced {
+		w |= 1 << 61
+	}
+	return Circuit(w)
+}
+
+// State of the circuit.
+func (c Circuit) State() State { return State(c >> 62) }
+
+// Forced says whether a person decided it.
+func (c Circuit) Forced() bool { return c>>61&1 != 0 }
+
+// Epoch changes with every change of the circuit; 0 as long as there was none.
+func (c Circuit) Epoch() uint64 { return uint64(c) >> untilBits & circuitEpoch }
+
+// Until is when the state ends, since boot; zero: it has no set end.
+func (c Circuit) Until() time.Duration {
+	return time.Duration(uint64(c)&(1<<untilBits-1)) * time.Microsecond
+}
+
+// Circuit returns circuit word i; the zero one where i is out of range.
+func (c *Control) Circuit(i int) Circuit {
+	if w := c.circuit(i); w != nil {
+		return Circuit(w.Load())
+	}
+	return 0
+}
+
+// SetCircuit is the agent's side of it.
+func (c *Control) SetCircuit(i int, to Circuit) {
+	if w := c.circuit(i); w != nil {
+		w.Store(uint64(to))
+	}
+}
+
+func (c *Control) circuit(i int) *atomic.Uint64 {
+	if i < 0 || i >= Circuits {
+		return nil
+	}
+	return (*atomic.Uint64)(unsafe.Pointer(&c.mem[firstCircuit+8*i]))
+}
