@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -28,6 +29,7 @@ const (
 	pathHold = "/hold" // stays until release
 	pathNow  = "/now"  // answers at once
 	pathFail = "/fail" // answers 503 at once
+	pathSick = "/sick" // answers 503 at once while the upstream is sick
 )
 
 // upstream is a real HTTP server that counts what it is asked. A call is in
@@ -37,6 +39,8 @@ type upstream struct {
 	t      *testing.T
 	server *httptest.Server
 	opened time.Duration
+
+	sick atomic.Bool
 
 	mu        sync.Mutex
 	random    *rand.Rand
@@ -90,7 +94,7 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The call has left the count before its answer leaves this process.
-	if r.URL.Path == pathFail {
+	if r.URL.Path == pathFail || r.URL.Path == pathSick && u.sick.Load() {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	fmt.Fprintln(w, "ok")

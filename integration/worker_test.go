@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,6 +33,8 @@ const (
 	ownPoliciesEnv = "RESAGENT_TEST_POLICIES"
 	// stampEnv has the worker say of each call when it was sent.
 	stampEnv = "RESAGENT_TEST_STAMP"
+	// brokenEnv has every attempt of the worker fail before it leaves.
+	brokenEnv = "RESAGENT_TEST_BROKEN"
 )
 
 // order is what a worker is told, a line of JSON on its standard input. At its
@@ -43,6 +46,8 @@ type order struct {
 	URL    string
 	// Load: so many goroutines call again and again until the next order.
 	Load int
+	// Pause between two calls of one of them.
+	Pause time.Duration
 	// Calls: so many calls at once, one each.
 	Calls int
 }
@@ -73,6 +78,9 @@ func work() {
 	}
 	if os.Getenv(stampEnv) != "" {
 		t.Base = stamping{pool}
+	}
+	if os.Getenv(brokenEnv) != "" {
+		t.Base = broken{}
 	}
 	caller, agent := &http.Client{Transport: t}, client.Default()
 	var mu sync.Mutex
@@ -124,6 +132,12 @@ func work() {
 			running.Go(func() {
 				for ctx.Err() == nil {
 					call(o.URL)
+					if o.Pause > 0 {
+						select {
+						case <-ctx.Done():
+						case <-time.After(o.Pause):
+						}
+					}
 				}
 			})
 		}
@@ -143,6 +157,13 @@ func (s stamping) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set(sentHeader, strconv.FormatInt(int64(sent), 10))
 	return s.RoundTripper.RoundTrip(req)
+}
+
+// broken is a base that reaches nobody.
+type broken struct{}
+
+func (broken) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("no file descriptors left")
 }
 
 // monotonic is the system's monotonic clock, the same for all processes.

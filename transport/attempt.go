@@ -24,6 +24,7 @@ type attempt struct {
 	timer  *time.Timer
 	ticket ticket
 	permit client.Permit
+	probe  client.Probe // of a circuit that the host shares
 
 	begun time.Duration // since c.start
 	moved atomic.Int64  // since c.start, when the request body last moved; 0: not yet
@@ -132,12 +133,7 @@ func (a *attempt) toBase() result {
 // settle ends the attempt's admission at the headers, and either gives its
 // permit back or ties it to the body.
 func (a *attempt) settle(r *result) {
-	c := a.c
-	if b := c.breaker(); b != nil {
-		ch := b.record(a.ticket, r.outcome)
-		a.ticket = spent
-		c.circuit(ch)
-	}
+	a.report(r.outcome, r.own)
 	if r.resp == nil || bodiless(a.method(), r.resp) {
 		a.release()
 		return
@@ -148,11 +144,23 @@ func (a *attempt) settle(r *result) {
 
 // finish ends an attempt that did not get as far as a response.
 func (a *attempt) finish(o outcome) {
-	if b := a.c.breaker(); b != nil && a.ticket != spent {
-		a.c.circuit(b.record(a.ticket, o))
-		a.ticket = spent
-	}
+	a.report(o, false)
 	a.release()
+}
+
+// report tells the circuits, this process's and the host's, what became of
+// the attempt, once.
+func (a *attempt) report(o outcome, own bool) {
+	b := a.c.breaker()
+	if b == nil || a.ticket == spent {
+		return
+	}
+	t, p := a.ticket, a.probe
+	a.ticket, a.probe = spent, client.Probe{}
+	if b.host != nil {
+		b.tellHost(t, p, o, own, a.c.start)
+	}
+	a.c.circuit(b.record(t, o))
 }
 
 // spent marks a ticket that was recorded. No word has all its bits set.
@@ -165,6 +173,7 @@ func (a *attempt) abandon() {
 	if b := a.c.breaker(); b != nil && a.ticket != spent {
 		b.record(a.ticket, ignored)
 		a.ticket = spent
+		a.probe.End(client.ProbeNothing)
 	}
 	switch {
 	case a.loose != nil:

@@ -45,7 +45,7 @@ type authority struct {
 
 // authority finds or makes the state of u's authority under the upstream up;
 // up nil: no policy names it, and it becomes its own upstream.
-func (s *shared) authority(u *url.URL, up *upstream, now time.Time) *authority {
+func (s *shared) authority(sess *client.Session, u *url.URL, up *upstream, now time.Time) *authority {
 	scheme, host := normal(u)
 	key := place{scheme: scheme, host: host}
 	settings := s.unnamed.CircuitBreaker
@@ -74,6 +74,9 @@ func (s *shared) authority(u *url.URL, up *upstream, now time.Time) *authority {
 	a.touch(now)
 	if settings != nil {
 		a.breaker = newBreaker(*settings, now)
+		if up != nil && settings.Scope != policies.ScopeProcess {
+			a.breaker.host = sess.Circuit(up.name, a.name)
+		}
 	}
 	if up == nil {
 		a.up = &upstream{name: host, policy: s.unnamed, limits: client.Local(s.unnamed)}

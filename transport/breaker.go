@@ -9,6 +9,7 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 
+	"github.com/resagent/resagent/agent/client"
 	"github.com/resagent/resagent/policies"
 )
 
@@ -20,6 +21,9 @@ import (
 type breaker struct {
 	set  policies.CircuitBreaker
 	born time.Time // the word's times count from here
+
+	host    *client.Circuit // shared with the host's other processes; nil: not
+	adopted atomic.Uint64   // the host's word that this one has followed
 
 	word atomic.Uint64 // state:2 | epoch:14 | until:48, microseconds since born
 	run  atomic.Int32  // failures since the last success
@@ -104,6 +108,9 @@ func (b *breaker) judge() *gobreaker.CircuitBreaker[struct{}] {
 
 // admit lets a call through, or says when to come back (0: not known).
 func (b *breaker) admit() (t ticket, ok bool, retryAfter time.Duration) {
+	if t, ok, wait, decided := b.admitByHost(); decided {
+		return t, ok, wait
+	}
 	w := b.word.Load()
 	if stateOf(w) == closed {
 		return ticket(w), true, 0
@@ -139,7 +146,7 @@ func (b *breaker) admitProbe(now time.Time) (ticket, bool, time.Duration) {
 }
 
 // stands says whether the circuit is as it was when the ticket was given.
-func (b *breaker) stands(t ticket) bool { return b.word.Load() == uint64(t) }
+func (b *breaker) stands(t ticket) bool { return b.word.Load() == uint64(t) && b.follows() }
 
 // record ends an admitted call. Call it exactly once per ticket.
 func (b *breaker) record(t ticket, o outcome) change {
@@ -221,7 +228,7 @@ func (b *breaker) recordProbe(t ticket, o outcome) change {
 func (b *breaker) trip(t ticket, now time.Time) change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.word.Load() != uint64(t) {
+	if b.word.Load() != uint64(t) || b.heldClosed() {
 		return unchanged
 	}
 	b.openLocked(epochOf(uint64(t)), now)
@@ -254,10 +261,18 @@ func (b *breaker) openFor() time.Duration {
 
 // state is what the word says now; an open circuit whose time has passed is
 // still called open until a call comes.
-func (b *breaker) state() state { return stateOf(b.word.Load()) }
+func (b *breaker) state() state {
+	if s, ok := b.hostState(); ok {
+		return s
+	}
+	return stateOf(b.word.Load())
+}
 
 // left is the time until an open circuit lets a probe through.
 func (b *breaker) left() time.Duration {
+	if left, ok := b.hostLeft(); ok {
+		return left
+	}
 	w := b.word.Load()
 	if stateOf(w) != open {
 		return 0

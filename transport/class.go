@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"github.com/resagent/resagent/idempotency"
 )
@@ -21,6 +22,7 @@ type result struct {
 	outcome   outcome // for the circuit
 	refused   bool    // our own no, or the end of the call's time: nothing was sent
 	final     bool    // no other attempt could end differently
+	own       bool    // the failure may well be this process's own trouble
 	neverSent bool    // it provably did not reach the upstream
 	kept      bool    // resp was drained, and can be given whole
 }
@@ -57,6 +59,7 @@ func (c *call) classify(resp *http.Response, err, struck error) result {
 		r.outcome = failure
 		r.neverSent = neverSent(err)
 		r.final = badCertificate(err)
+		r.own = r.final || ownTrouble(err)
 	}
 	return r
 }
@@ -92,6 +95,13 @@ func neverSent(err error) bool {
 	}
 	// net/http has no type for it.
 	return strings.Contains(err.Error(), "TLS handshake timeout")
+}
+
+// ownTrouble says whether an error is more likely this process's than the
+// upstream's: its resolver, or its own limit of open files.
+func ownTrouble(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // badCertificate says whether either side did not like the other's

@@ -65,10 +65,14 @@ func (a *attempt) take() error {
 // circuit was closed; such an attempt asks again.
 func (a *attempt) circuit() error {
 	b := a.c.breaker()
-	if b == nil || a.ticket != spent && b.stands(a.ticket) {
+	if b == nil || a.ticket != spent && b.stands(a.ticket) || a.probe.Given() {
 		return nil
 	}
 	t, ok, wait := b.admit()
+	if !ok && b.probing() {
+		a.probe = b.host.Probe(a.ctx)
+		t, ok = hostsProbe, a.probe.Given()
+	}
 	if !ok {
 		return a.refuse(&RejectedError{Upstream: a.c.up.name, Reason: ErrCircuitOpen, RetryAfter: wait})
 	}

@@ -167,7 +167,7 @@ func TestAuthoritiesAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return sh.authority(req.URL, nil, now)
+		return sh.authority(nil, req.URL, nil, now)
 	}
 	first := at(0, now)
 	for range 20 {

@@ -67,7 +67,7 @@ func (t *Transport) find(s *client.Session, tab *table, req *http.Request, now t
 	if named == nil {
 		a := remembered(&tab.last, req.URL)
 		if a == nil {
-			a = tab.shared.authority(req.URL, nil, now)
+			a = tab.shared.authority(s, req.URL, nil, now)
 			tab.last.Store(&seen{req.URL.Scheme, req.URL.Host, a})
 		}
 		a.touch(now)
@@ -79,7 +79,7 @@ func (t *Transport) find(s *client.Session, tab *table, req *http.Request, now t
 	}
 	a := remembered(&up.last, req.URL)
 	if a == nil {
-		a = tab.shared.authority(req.URL, up, now)
+		a = tab.shared.authority(s, req.URL, up, now)
 		up.last.Store(&seen{req.URL.Scheme, req.URL.Host, a})
 	}
 	a.touch(now)

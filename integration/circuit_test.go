@@ -1,0 +1,120 @@
+//go:build linux
+
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/resagent/resagent/agent"
+)
+
+const circuitPolicies = `version: 1
+defaults:
+  retry: {disabled: true}
+upstreams:
+  shop:
+    match: [{host: %q}]
+    circuit_breaker: {open_for: 500ms, max_open_for: 500ms, scope: %s}
+`
+
+// circuit is the one circuit that the agent has; the zero value if it has none.
+func (h *host) circuit() agent.CircuitStatus {
+	if all := h.status().Circuits; len(all) > 0 {
+		return all[0]
+	}
+	return agent.CircuitStatus{}
+}
+
+// pace has all workers call again and again, each with a pause between calls.
+func pace(all []*worker, u *upstream, path string, pause time.Duration) {
+	for _, w := range all {
+		w.order(order{URL: u.server.URL + path, Load: 1, Pause: pause})
+	}
+}
+
+// One process learns that the upstream is down, all are spared; one probe for
+// the host finds that it is back, and then all call again.
+func TestCircuitIsShared(t *testing.T) {
+	const processes = 12
+	u := newUpstream(t, seeded(t))
+	h := newHost(t, fmt.Sprintf(circuitPolicies, u.host(), "host"))
+	h.start()
+	all := h.workers(processes)
+	pace(all, u, pathSick, 40*time.Millisecond)
+	h.eventually("called by all", func() bool { return h.circuit().Callers == processes })
+	u.further(4 * processes)
+
+	died := u.count()
+	u.sick.Store(true)
+	h.eventually("open", func() bool { return h.circuit().State == "open" })
+	open := u.count()
+	sent := open.calls - died.calls
+	t.Logf("%d calls were sent from the upstream's death until the circuit was seen open (each process alone: %d)", sent, 20*processes)
+	if sent > 20*processes/3 {
+		t.Errorf("%d failing calls before the circuit opened for all", sent)
+	}
+
+	// Two seconds of outage: what comes now are probes, one at a time.
+	u.allow(1 + open.inFlight)
+	h.eventually("three more openings", func() bool { return strings.Count(h.logged(), "state=open") >= 4 })
+	probes := u.count().calls - open.calls
+	opens := strings.Count(h.logged(), "state=open")
+	t.Logf("%d calls in the outage, with %d openings", probes, opens)
+	if probes > opens+processes { // what was in flight when it opened
+		t.Errorf("%d calls in the outage, with %d openings", probes, opens)
+	}
+
+	u.allow(0)
+	u.sick.Store(false)
+	h.eventually("closed", func() bool { return h.circuit().State == "closed" })
+	before := make([]int, processes)
+	u.mu.Lock()
+	for i, w := range all {
+		before[i] = u.byWorker[w.name]
+	}
+	u.mu.Unlock()
+	h.eventually("calls of all workers", func() bool {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		for i, w := range all {
+			if u.byWorker[w.name] <= before[i] {
+				return false
+			}
+		}
+		return true
+	})
+	for _, w := range all {
+		w.finish()
+	}
+}
+
+// A process that reaches nobody opens its own circuit, and no other's.
+func TestOwnTroubleStaysOwn(t *testing.T) {
+	const processes = 5
+	u := newUpstream(t, seeded(t))
+	h := newHost(t, fmt.Sprintf(circuitPolicies, u.host(), "host"))
+	h.start()
+	well := h.workers(processes)
+	pace(well, u, pathNow, 20*time.Millisecond)
+	h.eventually("called by all", func() bool { return h.circuit().Callers == processes })
+	ill := h.worker(brokenEnv + "=1")
+	pace([]*worker{ill}, u, pathNow, time.Millisecond)
+	h.eventually("its own circuit open", func() bool {
+		failed := ill.failed()
+		return len(failed) > 0 && strings.Contains(failed[len(failed)-1], "circuit open")
+	})
+	u.further(20 * processes)
+	for _, w := range well {
+		if r := w.finish(); r.Failed != 0 || r.OK != r.Calls {
+			t.Errorf("worker %s: %+v, want no failure", w.name, r)
+		}
+		w.mustNotFail()
+	}
+	if strings.Contains(h.logged(), "state=open") {
+		t.Error("the circuit was opened for the host")
+	}
+	ill.finish()
+}

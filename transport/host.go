@@ -1,0 +1,154 @@
+package transport
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/resagent/resagent/agent/client"
+	"github.com/resagent/resagent/agent/page"
+)
+
+// What a breaker does where the host shares its circuit: the agent's word
+// comes first, and the process's own judgement goes on beside it, for troubles
+// that are the process's alone and for the time when the agent is not there.
+
+// hostsProbe is the ticket of a call that the host's circuit let through as a
+// probe. It is never a breaker's word.
+const hostsProbe = ^ticket(0) - 1
+
+// rampWait is what a call is told to wait that a closing circuit refused.
+const rampWait = 100 * time.Millisecond
+
+// follows says whether the process's circuit has followed the host's word.
+func (b *breaker) follows() bool {
+	return b.host == nil || uint64(b.host.Word()) == b.adopted.Load()
+}
+
+// admitByHost is admit as far as the agent decides.
+func (b *breaker) admitByHost() (t ticket, ok bool, retryAfter time.Duration, decided bool) {
+	if b.host == nil {
+		return 0, false, 0, false
+	}
+	w := b.host.Word()
+	if uint64(w) != b.adopted.Load() {
+		b.adopt(w)
+	}
+	if w.State() == page.CircuitClosed && !w.Forced() || !b.host.Stands(w) {
+		return 0, false, 0, false
+	}
+	t = ticket(b.word.Load())
+	switch w.State() {
+	case page.CircuitOpen:
+		return 0, false, w.Until() - client.SinceBoot(time.Now()), true
+	case page.CircuitHalfOpen:
+		return 0, false, 0, true
+	case page.CircuitClosing:
+		// The process's own circuit was closed along with the host's.
+		if stateOf(uint64(t)) != closed {
+			return 0, false, 0, false
+		}
+		left := w.Until() - client.SinceBoot(time.Now())
+		return t, rand.Float64() >= float64(left)/float64(closingTime), rampWait, true
+	}
+	return t, true, 0, true // forced closed
+}
+
+// closingTime is how long the agent has a circuit close.
+const closingTime = 2 * time.Second
+
+// adopt follows the host's word: after it has closed no process stays shut,
+// and after it has opened the process is open too, should the agent go away.
+func (b *breaker) adopt(w page.Circuit) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.adopted.Load() == uint64(w) {
+		return
+	}
+	epoch := epochOf(b.word.Load())
+	switch {
+	case w.Epoch() == 0: // it never changed
+	case w.State() == page.CircuitOpen, w.State() == page.CircuitHalfOpen:
+		now := time.Now()
+		left := max(0, w.Until()-client.SinceBoot(now))
+		b.opens = max(1, b.opens)
+		b.issued = time.Time{}
+		b.word.Store(pack(open, epoch+1, now.Sub(b.born)+left))
+	default:
+		b.opens = 0
+		b.run.Store(0)
+		b.gb.Store(b.judge())
+		b.word.Store(pack(closed, epoch+1, 0))
+	}
+	b.adopted.Store(uint64(w))
+}
+
+// probing says whether the host's circuit is half-open.
+func (b *breaker) probing() bool {
+	if b.host == nil {
+		return false
+	}
+	w := b.host.Word()
+	return w.State() == page.CircuitHalfOpen && b.host.Stands(w)
+}
+
+// heldClosed says whether a person has closed the circuit.
+func (b *breaker) heldClosed() bool {
+	if b.host == nil {
+		return false
+	}
+	w := b.host.Word()
+	return w.Forced() && w.State() == page.CircuitClosed && b.host.Stands(w)
+}
+
+// hostState is the state that the agent has decided; false: none but closed.
+func (b *breaker) hostState() (state, bool) {
+	if b.host == nil {
+		return closed, false
+	}
+	w := b.host.Word()
+	if !b.host.Stands(w) {
+		return closed, false
+	}
+	switch w.State() {
+	case page.CircuitOpen:
+		return open, true
+	case page.CircuitHalfOpen:
+		return halfOpen, true
+	}
+	return closed, w.Forced()
+}
+
+// hostLeft is left as far as the agent decides.
+func (b *breaker) hostLeft() (time.Duration, bool) {
+	s, ok := b.hostState()
+	if !ok || s != open {
+		return 0, ok
+	}
+	return max(0, b.host.Word().Until()-client.SinceBoot(time.Now())), true
+}
+
+// tellHost counts an attempt for the host, unless its circuit changed since.
+func (b *breaker) tellHost(t ticket, p client.Probe, o outcome, own bool, began time.Time) {
+	if t == hostsProbe {
+		switch o {
+		case success:
+			p.End(client.ProbeSuccess)
+		case failure:
+			p.End(client.ProbeFailure)
+		default:
+			p.End(client.ProbeNothing)
+		}
+		return
+	}
+	if !b.stands(t) {
+		return
+	}
+	switch {
+	case o == success:
+		b.host.Good(began)
+	case o == failure && own:
+		b.host.Own(began)
+	case o == failure:
+		b.host.Bad(began)
+	}
+}
