@@ -13,8 +13,8 @@ import (
 const (
 	// glance is how often a circuit is looked at while calls fail.
 	glance = 5 * time.Millisecond
-	// quiet is how long no call may fail before nobody looks any more.
-	quiet = time.Second
+	// calm is how long no call may fail before nobody looks any more.
+	calm = time.Second
 	// probeTime is how long a probe may take before it counts as failed.
 	probeTime = 10 * time.Second
 	// ramp is how long the part of the calls that may pass grows after a
@@ -132,7 +132,7 @@ func (c *circuit) watch(now time.Duration) {
 		c.open(now, "calls of the host fail")
 		return
 	}
-	if now-c.failed < quiet {
+	if now-c.failed < calm {
 		c.looked, c.next = true, now+glance
 		return
 	}

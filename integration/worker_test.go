@@ -80,7 +80,7 @@ func work() {
 		t.Base = stamping{pool}
 	}
 	if os.Getenv(brokenEnv) != "" {
-		t.Base = broken{}
+		t.Base = unreachable{}
 	}
 	caller, agent := &http.Client{Transport: t}, client.Default()
 	var mu sync.Mutex
@@ -159,10 +159,10 @@ func (s stamping) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.RoundTripper.RoundTrip(req)
 }
 
-// broken is a base that reaches nobody.
-type broken struct{}
+// unreachable is a base that reaches nobody.
+type unreachable struct{}
 
-func (broken) RoundTrip(*http.Request) (*http.Response, error) {
+func (unreachable) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, errors.New("no file descriptors left")
 }
 

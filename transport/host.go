@@ -30,9 +30,6 @@ func (b *breaker) admitByHost() (t ticket, ok bool, retryAfter time.Duration, de
 		return 0, false, 0, false
 	}
 	w := b.host.Word()
-	if uint64(w) != b.adopted.Load() {
-		b.adopt(w)
-	}
 	if w.State() == page.CircuitClosed && !w.Forced() || !b.host.Stands(w) {
 		return 0, false, 0, false
 	}
@@ -56,15 +53,21 @@ func (b *breaker) admitByHost() (t ticket, ok bool, retryAfter time.Duration, de
 // closingTime is how long the agent has a circuit close.
 const closingTime = 2 * time.Second
 
-// adopt follows the host's word: after it has closed no process stays shut,
-// and after it has opened the process is open too, should the agent go away.
-func (b *breaker) adopt(w page.Circuit) {
+// follow brings the process's circuit up to the host's word, and says what
+// that changed: after the host's has closed no process stays shut, and after it
+// has opened the process is open too, should the agent go away.
+func (b *breaker) follow() change {
+	if b.follows() {
+		return unchanged
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	w := b.host.Word()
 	if b.adopted.Load() == uint64(w) {
-		return
+		return unchanged
 	}
-	epoch := epochOf(b.word.Load())
+	epoch, was := epochOf(b.word.Load()), stateOf(b.word.Load())
+	defer b.adopted.Store(uint64(w))
 	switch {
 	case w.Epoch() == 0: // it never changed
 	case w.State() == page.CircuitOpen, w.State() == page.CircuitHalfOpen:
@@ -73,13 +76,19 @@ func (b *breaker) adopt(w page.Circuit) {
 		b.opens = max(1, b.opens)
 		b.issued = time.Time{}
 		b.word.Store(pack(open, epoch+1, now.Sub(b.born)+left))
+		if was != open {
+			return opened
+		}
 	default:
 		b.opens = 0
 		b.run.Store(0)
 		b.gb.Store(b.judge())
 		b.word.Store(pack(closed, epoch+1, 0))
+		if was != closed {
+			return reclosed
+		}
 	}
-	b.adopted.Store(uint64(w))
+	return unchanged
 }
 
 // probing says whether the host's circuit is half-open.

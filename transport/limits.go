@@ -68,6 +68,7 @@ func (a *attempt) circuit() error {
 	if b == nil || a.ticket != spent && b.stands(a.ticket) || a.probe.Given() {
 		return nil
 	}
+	a.c.circuit(b.follow())
 	t, ok, wait := b.admit()
 	if !ok && b.probing() {
 		a.probe = b.host.Probe(a.ctx)

@@ -60,12 +60,12 @@ upstreams:
   catalog:
     match: [{host: 127.0.0.1, path: /catalog}]
     bulkhead: {max_concurrent: %[1]d, max_waiting: 200, max_wait: 5s%[2]s}
-    circuit_breaker: {open_for: %[3]v, max_open_for: %[4]v}
+    circuit_breaker: {open_for: %[3]v, max_open_for: %[4]v%[2]s}
     fallback: {stale: {max_stale: 1h, after: 2s}}
   quotes:
     match: [{host: 127.0.0.1, path: /quotes}]
     rate_limit: {rate: %[5]v/s, burst: %[6]d, max_wait: 5s%[2]s}
-    circuit_breaker: {open_for: %[3]v, max_open_for: %[4]v}
+    circuit_breaker: {open_for: %[3]v, max_open_for: %[4]v%[2]s}
     retry: {disabled: true}
     fallback: {static: {body: "no quote now"}}
   orders:

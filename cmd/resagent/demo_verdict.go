@@ -119,8 +119,8 @@ func judge(m measured) []promise {
 		fmt.Sprintf("retry_budget.capacity %d pays for %d retries of the whole host; %d requests", demoCapacity, retries, m.Originals))
 	least("outage, catalog: answered from the stale cache", 1, number(m.StaleCalls)/number(m.CatalogCalls), share, byWorkers,
 		fmt.Sprintf("every key was fetched before; %d calls", m.CatalogCalls))
-	most("outage, catalog: first failure to last attempt", 1, number(m.Stopped), seconds, byPort, "20 failures in a row open each worker's circuit")
-	most("outage, catalog: probes after that", probes(m.ProbesFor), number(m.Probes), counts, byPort, "one for each worker and opening")
+	most("outage, catalog: first failure to last attempt", 1, number(m.Stopped), seconds, byPort, "20 failures in a row, of all workers together, open the circuit of the host")
+	most("outage, catalog: probes after that", probes(m.ProbesFor), number(m.Probes), counts, byPort, "one for each worker and opening, if the agent is killed in between")
 	most("upstream back: until it answers all workers again", number((demoMaxOpenFor*11/10 + time.Second).Seconds()), number(m.Normal), seconds, byWorkers,
 		"circuit_breaker.max_open_for, its 10 % of jitter, and 1s")
 	return all
