@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/resagent/resagent/agent/client"
-	"github.com/resagent/resagent/agent/page"
 )
 
 // What a breaker does where the host shares its circuit: the agent's word
@@ -30,16 +29,16 @@ func (b *breaker) admitByHost() (t ticket, ok bool, retryAfter time.Duration, de
 		return 0, false, 0, false
 	}
 	w := b.host.Word()
-	if w.State() == page.CircuitClosed && !w.Forced() || !b.host.Stands(w) {
+	if w.State() == client.CircuitClosed && !w.Forced() || !b.host.Stands(w) {
 		return 0, false, 0, false
 	}
 	t = ticket(b.word.Load())
 	switch w.State() {
-	case page.CircuitOpen:
+	case client.CircuitOpen:
 		return 0, false, w.Until() - client.SinceBoot(time.Now()), true
-	case page.CircuitHalfOpen:
+	case client.CircuitHalfOpen:
 		return 0, false, 0, true
-	case page.CircuitClosing:
+	case client.CircuitClosing:
 		// The process's own circuit was closed along with the host's.
 		if stateOf(uint64(t)) != closed {
 			return 0, false, 0, false
@@ -70,7 +69,7 @@ func (b *breaker) follow() change {
 	defer b.adopted.Store(uint64(w))
 	switch {
 	case w.Epoch() == 0: // it never changed
-	case w.State() == page.CircuitOpen, w.State() == page.CircuitHalfOpen:
+	case w.State() == client.CircuitOpen, w.State() == client.CircuitHalfOpen:
 		now := time.Now()
 		left := max(0, w.Until()-client.SinceBoot(now))
 		b.opens = max(1, b.opens)
@@ -97,7 +96,7 @@ func (b *breaker) probing() bool {
 		return false
 	}
 	w := b.host.Word()
-	return w.State() == page.CircuitHalfOpen && b.host.Stands(w)
+	return w.State() == client.CircuitHalfOpen && b.host.Stands(w)
 }
 
 // heldClosed says whether a person has closed the circuit.
@@ -106,7 +105,7 @@ func (b *breaker) heldClosed() bool {
 		return false
 	}
 	w := b.host.Word()
-	return w.Forced() && w.State() == page.CircuitClosed && b.host.Stands(w)
+	return w.Forced() && w.State() == client.CircuitClosed && b.host.Stands(w)
 }
 
 // hostState is the state that the agent has decided; false: none but closed.
@@ -119,9 +118,9 @@ func (b *breaker) hostState() (state, bool) {
 		return closed, false
 	}
 	switch w.State() {
-	case page.CircuitOpen:
+	case client.CircuitOpen:
 		return open, true
-	case page.CircuitHalfOpen:
+	case client.CircuitHalfOpen:
 		return halfOpen, true
 	}
 	return closed, w.Forced()

@@ -18,6 +18,17 @@ const (
 	probeAgain = 10 * time.Millisecond
 )
 
+// Word is all that the agent says of a circuit; see [page.Circuit].
+type Word = page.Circuit
+
+// The states that a Word has.
+const (
+	CircuitClosed   = page.CircuitClosed
+	CircuitOpen     = page.CircuitOpen
+	CircuitHalfOpen = page.CircuitHalfOpen
+	CircuitClosing  = page.CircuitClosing
+)
+
 type circuitKey struct{ upstream, authority string }
 
 // Circuit is this process's side of a circuit that the host shares: what the
@@ -117,7 +128,7 @@ func (s *Session) circuitAssigned(w *wire.Cell) {
 // Word is what the agent says of the circuit now: one load. The zero Circuit
 // where no agent has said anything. What an agent said that is gone goes on
 // only as far as it has a set end; see [Circuit.Stands].
-func (c *Circuit) Word() page.Circuit {
+func (c *Circuit) Word() Word {
 	b := c.bound.Load()
 	if b == nil {
 		return 0
@@ -129,7 +140,7 @@ func (c *Circuit) Word() page.Circuit {
 
 // Stands says whether w is still to be obeyed: its agent is there, or it is
 // open, or forced, until a time that has not come.
-func (c *Circuit) Stands(w page.Circuit) bool {
+func (c *Circuit) Stands(w Word) bool {
 	if b := c.bound.Load(); b == nil || c.sess.link.Load() != b.link {
 		open := w.State() == page.CircuitOpen || w.State() == page.CircuitClosing
 		return (open || w.Forced()) && SinceBoot(time.Now()) < w.Until()
