@@ -199,6 +199,7 @@ func (c *checker) resolved(path string, upstream *Policy) {
 	}
 	c.hedge(path, &p)
 	c.bare(path, upstream)
+	c.serveFresh(path, upstream)
 }
 
 // hedge refuses a delay at which nothing is left to hedge.
@@ -235,6 +236,15 @@ func (c *checker) bare(path string, upstream *Policy) {
 	_, written := c.set.Origin[path+".idempotency.bare"]
 	if written && !upstream.Idempotency.Bare && defaults != nil && defaults.Bare {
 		c.fail(path+".idempotency.bare", "false does not undo the true of defaults", "take bare: true out of defaults, and write it where it is meant")
+	}
+}
+
+// serveFresh is bare for fallback.stale.serve_fresh.
+func (c *checker) serveFresh(path string, upstream *Policy) {
+	defaults := c.set.Defaults.Fallback
+	_, written := c.set.Origin[path+".fallback.stale.serve_fresh"]
+	if written && !upstream.Fallback.Stale.ServeFresh && defaults != nil && defaults.Stale != nil && defaults.Stale.ServeFresh {
+		c.fail(path+".fallback.stale.serve_fresh", "false does not undo the true of defaults", "take serve_fresh: true out of defaults, and write it where it is meant")
 	}
 }
 

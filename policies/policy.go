@@ -266,6 +266,9 @@ type Stale struct {
 	// After is when a call that has a stale answer stops waiting for the
 	// upstream. Built-in: 1 s. None: it waits for the upstream's failure.
 	After time.Duration `json:"after,omitempty"`
+	// ServeFresh answers from the cache, without a call, as long as what is
+	// stored is fresh by its own word. Inherited if true.
+	ServeFresh bool `json:"serve_fresh,omitempty"`
 }
 
 // Static is a fixed answer.

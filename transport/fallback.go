@@ -16,7 +16,8 @@ import (
 // timeouts included, and by 500, 502, 503 and 504. A caller that ended its own
 // call, or made a request that cannot be sent, gets its own error.
 //
-// Where a GET has an answer in the cache, the upstream is asked whether that
+// With serve_fresh, what is stored and fresh is given without a call at all.
+// Where a GET has another answer in the cache, the upstream is asked whether that
 // still holds, and need not send it again if it does.
 //
 // A GET or HEAD with Cache-Control: only-if-cached is answered from the cache
@@ -30,6 +31,12 @@ func (c *call) withFallback() (*http.Response, error) {
 		return c.store(resp), err
 	}
 	var answer *fallbackcache.Answer
+	if p.Stale != nil && p.Stale.ServeFresh && reads(c.req.Method) {
+		if fresh, ok := c.t.cache().Find(c.req, 0, c.start); ok {
+			c.served = FromFresh
+			return fresh.Response(c.req, fallbackcache.Outcome{}), nil
+		}
+	}
 	if p.Stale != nil && reads(c.req.Method) {
 		answer, _ = c.t.cache().Find(c.req, p.Stale.MaxStale, c.start)
 		if fallbackcache.OnlyIfCached(c.req) {
@@ -80,7 +87,7 @@ func (c *call) withFallback() (*http.Response, error) {
 // it is unchanged.
 func (c *call) confirmed(answer *fallbackcache.Answer, resp *http.Response) *http.Response {
 	c.served = FromConfirmed
-	out := c.t.cache().Confirm(c.req, answer, resp, time.Now())
+	out := c.t.cache().Confirm(c.req, answer, resp, c.start)
 	discard(resp)
 	return out
 }
@@ -135,7 +142,9 @@ func (c *call) store(resp *http.Response) *http.Response {
 	if !c.t.keeps.Load() {
 		c.t.keeps.Store(true)
 	}
-	return c.t.cache().Keep(c.req, resp, time.Now())
+	// Its age counts from the request (RFC 9111, section 4.2.3): how long it
+	// was on its way nobody else tells.
+	return c.t.cache().Keep(c.req, resp, c.start)
 }
 
 // drop discards the upstream's failed answer in favour of another, and tells

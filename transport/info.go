@@ -40,6 +40,7 @@ const (
 	FromUpstream  Source = "upstream"  // the upstream's own answer to this call
 	FromStale     Source = "stale"     // the cache: the upstream failed, was late, or was not to be asked
 	FromStatic    Source = "static"    // the fixed answer of the policy
+	FromFresh     Source = "fresh"     // the cache, by serve_fresh: the upstream was not asked
 	FromConfirmed Source = "confirmed" // the cache: the upstream has just said that it is unchanged (304)
 	FromHost      Source = "host"      // this host: 504 to a request with only-if-cached, for which nothing is stored
 )
