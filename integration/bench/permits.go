@@ -70,14 +70,34 @@ func permits(rounds int) error {
 			}
 		}},
 	}
+	naive := len(runs) - 1
+	server, err := newRedis(h.dir)
+	if err != nil {
+		return err
+	}
+	if server != nil {
+		defer server.Close()
+		runs = append(runs, contestant{"a token from Redis on loopback", func(b *testing.B) {
+			for b.Loop() {
+				if err := server.ask(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}})
+	} else {
+		fmt.Println("\nThere is no redis-server here (apt-get install redis-server): it is left out.")
+	}
 	results, err := race(rounds, runs)
 	if err != nil {
 		return err
 	}
-	rows := [][]string{{"", "time", "naive is slower by"}}
-	naive := results[len(results)-1].time.Center
+	rows := [][]string{{"", "time", "naive is slower by", "Redis is slower by"}}
 	for _, f := range results {
-		rows = append(rows, []string{f.name, spread(f), fmt.Sprintf("%.0f", naive/f.time.Center)})
+		row := []string{f.name, spread(f), fmt.Sprintf("%.0f", results[naive].time.Center/f.time.Center), ""}
+		if server != nil {
+			row[3] = fmt.Sprintf("%.0f", results[len(results)-1].time.Center/f.time.Center)
+		}
+		rows = append(rows, row)
 	}
 	show("Permit: acquire and release, uncontended", rows...)
 	return nil
