@@ -8,6 +8,6 @@
 //
 // The server's half: [Handler] wraps an http.Handler. It runs it once for each
 // key, and gives the stored answer to repetitions. Where keys and answers are
-// kept is a [Store]: [Memory] for one process; package storetest tries any
-// other.
+// kept is a [Store]: [Memory] for one process, package sqlitestore for the
+// processes of one host; package storetest tries any other.
 package idempotency

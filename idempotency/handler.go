@@ -83,7 +83,8 @@ type handler struct {
 //
 // Between the handler's effect and the storing of its answer the process can
 // die. Then the next run is marked with Run.Again, and only the handler can
-// know what has happened: by the Run.ID in its own books.
+// know what has happened: by the Run.ID in its own books, or by a store that
+// commits both at once (package sqlitestore).
 func Handler(next http.Handler, o Options) http.Handler {
 	if o.Store == nil {
 		o.Store = new(Memory)

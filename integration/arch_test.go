@@ -30,6 +30,9 @@ var imports = map[string][]string{
 	"integration":         {}, // tests only
 
 	"idempotency/storetest": {"idempotency"},
+
+	"idempotency/sqlitestore": {"idempotency", sqlite, sys},
+
 	"integration/contract":  {},
 	"integration/scenarios": {}, // tests only
 }
@@ -43,6 +46,7 @@ const (
 	retryablehttp = "github.com/hashicorp/go-retryablehttp"
 	cleanhttp     = "github.com/hashicorp/go-cleanhttp"
 	gobreaker     = "github.com/sony/gobreaker/v2"
+	sqlite        = "modernc.org/sqlite"
 )
 
 // transportLinks is all that a program gets that imports the transport, beside
