@@ -74,6 +74,7 @@ type Agent struct {
 	controlFile *os.File
 	watch       *watcher
 	kick        chan struct{}
+	overrides   overrides
 	events      events
 	refused     string // why the last reload was; empty: it was not
 	quiet       quiet  // what was logged of peers
@@ -110,7 +111,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 			l.close()
 		}
 	}()
-	if err := a.open(snapshot); err != nil {
+	if err := a.open(a.startOverrides(snapshot)); err != nil {
 		return err
 	}
 	defer a.shut()
@@ -129,6 +130,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	a.log().Info("serving", "socket", listeners[0].Addr().String(), "upstreams", snapshot.Len(), "ledger_lost", a.alloc.ledger.lost)
 	a.events.add(Event{Kind: AgentStarted})
+	a.expireOverrides() // and sets the clock for the next
 	if a.Ready != nil {
 		a.Ready()
 	}
@@ -271,12 +273,20 @@ func (a *Agent) reloadFor(by Event) (Reloaded, error) {
 		a.events.add(by)
 		return Reloaded{}, err
 	}
+	base := s
+	s, kept := a.lay(base, a.overrides.list)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.refused = ""
 	if a.alloc == nil || a.down {
 		return Reloaded{}, errors.New("agent: reload: the agent does not run")
 	}
+	if len(kept) < len(a.overrides.list) {
+		if err := a.saveOverrides(kept); err != nil {
+			a.log().Error("dropped overrides are still written down", "reason", err)
+		}
+	}
+	a.overrides.base, a.overrides.list = base, kept
 	changed := s.ETag() != a.snapshot.ETag()
 	by.Kind = Reload
 	if changed {

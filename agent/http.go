@@ -97,6 +97,11 @@ func (a *Agent) reading() *http.ServeMux {
 // changing is the admin socket.
 func (a *Agent) changing() *http.ServeMux {
 	mux := a.reading()
+	mux.HandleFunc("POST /v1/overrides", a.setOverride)
+	mux.HandleFunc("DELETE /v1/overrides", a.clearOverrides)
+	mux.HandleFunc("GET /v1/overrides", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, map[string]any{"overrides": append([]Override{}, a.Overrides()...)})
+	})
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
 		uid, pid := asker(r)
 		done, err := a.reloadFor(Event{UID: &uid, PID: pid})

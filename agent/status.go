@@ -23,6 +23,7 @@ type Status struct {
 	Sessions   []SessionStatus `json:"sessions"`
 	Limits     []LimitStatus   `json:"limits"`
 	Circuits   []CircuitStatus `json:"circuits"`
+	Overrides  []Override      `json:"overrides,omitempty"`
 }
 
 // SessionStatus is one process that is attached.
@@ -54,7 +55,7 @@ func (a *Agent) Status() Status {
 	s := Status{
 		PID: os.Getpid(), Started: a.started, Generation: a.generation,
 		ETag: a.snapshot.ETag(), Upstreams: a.snapshot.Len(), Refused: a.refused, Ledger: "kept",
-		Sessions: []SessionStatus{}, Limits: []LimitStatus{},
+		Sessions: []SessionStatus{}, Limits: []LimitStatus{}, Overrides: a.overrides.list,
 	}
 	if a.alloc.ledger.lost {
 		s.Ledger = "lost"

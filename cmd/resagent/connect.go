@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,9 +37,14 @@ func (p *problem) Error() string {
 // call asks the agent at socket and returns the body of its answer. target is
 // a path with its query. Errors: *problem for the agent's own no.
 func call(ctx context.Context, socket, method, target string) ([]byte, error) {
+	return send(ctx, socket, method, target, nil)
+}
+
+// send is call with a body.
+func send(ctx context.Context, socket, method, target string, content []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	resp, err := ask(ctx, socket, method, target)
+	resp, err := ask(ctx, socket, method, target, content)
 	if err != nil {
 		return nil, err
 	}
@@ -50,16 +56,16 @@ func call(ctx context.Context, socket, method, target string) ([]byte, error) {
 	return body, nil
 }
 
-// ask is call, without a limit in time, for an answer that the caller reads
+// ask is send, without a limit in time, for an answer that the caller reads
 // and closes.
-func ask(ctx context.Context, socket, method, target string) (*http.Response, error) {
+func ask(ctx context.Context, socket, method, target string, content []byte) (*http.Response, error) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, method, "http://resagent"+target, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://resagent"+target, bytes.NewReader(content))
 	if err != nil {
 		return nil, err
 	}

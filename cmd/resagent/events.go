@@ -62,7 +62,7 @@ func showEvents(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 
 // followEvents shows each event as it comes.
 func followEvents(ctx context.Context, socket string, show func(json.RawMessage) error) error {
-	resp, err := ask(ctx, socket, "GET", "/v1/events?follow=1")
+	resp, err := ask(ctx, socket, "GET", "/v1/events?follow=1", nil)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ var commands = []command{
 	{"events", "", "Show what happened to the agent: reloads and what they changed, sessions", showEvents},
 	{"exec", "UPSTREAM -- COMMAND [ARG...]", "Run a command that holds one of the host's permits", execute},
 	{"fetch", "URL", "Send a request through the transport, and tell what each layer did", fetch},
+	{"override", "UPSTREAM KEY=VALUE... | clear UPSTREAM | clear --all | list", "Lay values over the policy files for a time", override},
 	{"reload", "", "Make the agent read its policies again", reload},
 	{"cache", "list|show|purge DIR [URL]", "Look into, or empty, the folder of a fallback cache", cache},
 	{"demo", "", "See it work on real processes: at most 60 s, no root", demo},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -68,6 +69,13 @@ func printStatus(w io.Writer, socket string, s agent.Status, now time.Time) {
 	fmt.Fprintf(t, "policies\tgeneration %d, %s\n", s.Generation, count(s.Upstreams, "upstream", "upstreams"))
 	fmt.Fprintf(t, "sessions\t%s of %s\n", count(len(s.Sessions), "process", "processes"), count(len(users), "user", "users"))
 	fmt.Fprintf(t, "ledger\t%s\n", printable(s.Ledger))
+	if s.Refused != "" {
+		first, _, _ := strings.Cut(s.Refused, "\n")
+		fmt.Fprintf(t, "refused\tthe last reload: %s\n", printable(first))
+	}
+	for _, o := range s.Overrides {
+		fmt.Fprintf(t, "override\t%s\n", printable(overrideText(o)))
+	}
 	if len(s.Limits) == 0 {
 		return
 	}

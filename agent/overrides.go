@@ -1,0 +1,250 @@
+//go:build linux
+
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/resagent/resagent/policies"
+)
+
+const (
+	// maxOverrides there may be at a time, and how long one may last.
+	maxOverrides   = 256
+	maxOverrideFor = 7 * 24 * time.Hour
+	maxReason      = 200
+)
+
+// The kinds of events of overrides.
+const (
+	OverrideSet     EventKind = "override-set"
+	OverrideCleared EventKind = "override-cleared"
+	OverrideExpired EventKind = "override-expired"
+	OverrideDropped EventKind = "override-dropped" // the files no longer have what it was for
+)
+
+// Override is values laid over the files for a time.
+type Override struct {
+	ID       int               `json:"id"`
+	Upstream string            `json:"upstream"`
+	Values   map[string]string `json:"values"` // by path, as written in a file
+	Reason   string            `json:"reason"`
+	UID      int               `json:"uid"` // who, by the kernel's word
+	PID      int               `json:"pid"`
+	Since    time.Time         `json:"since"`
+	Until    time.Time         `json:"until"`
+}
+
+// from is what explain gives as the place of the values.
+func (o Override) from() string {
+	return fmt.Sprintf("override %d of uid %d until %s: %s", o.ID, o.UID, o.Until.Format("2006-01-02 15:04:05"), o.Reason)
+}
+
+// overrides are laid over the files in order. What changes them has the
+// agent's reloading lock; list is read with a.mu too, and replaced, never
+// changed.
+type overrides struct {
+	base  *policies.Snapshot // of the files alone
+	list  []Override
+	last  int
+	timer *time.Timer
+}
+
+// overridesPath is the file by which they outlive the agent, though not the
+// host: beside the ledger.
+func (a *Agent) overridesPath() string { return a.Ledger + ".overrides" }
+
+// startOverrides lays what an earlier agent had over the files.
+func (a *Agent) startOverrides(base *policies.Snapshot) *policies.Snapshot {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	var list []Override
+	data, err := os.ReadFile(a.overridesPath())
+	if err == nil {
+		err = json.Unmarshal(data, &list)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.log().Error("overrides of an earlier agent cannot be read, and are not in force", "file", a.overridesPath(), "reason", err)
+		list = nil
+	}
+	now := time.Now()
+	list = slices.DeleteFunc(list, func(o Override) bool { return !now.Before(o.Until) })
+	for _, o := range list {
+		a.overrides.last = max(a.overrides.last, o.ID)
+	}
+	s, kept := a.lay(base, list)
+	a.mu.Lock()
+	a.overrides.base, a.overrides.list = base, kept
+	a.mu.Unlock()
+	return s
+}
+
+// lay lays each that fits over the files; one that does not is dropped, with
+// an event: what the files say goes first.
+func (a *Agent) lay(base *policies.Snapshot, list []Override) (s *policies.Snapshot, kept []Override) {
+	s = base
+	for _, o := range list {
+		next, err := with(s, o)
+		if err != nil {
+			a.events.add(Event{Kind: OverrideDropped, Upstream: o.Upstream, Text: fmt.Sprintf("override %d does not fit the files: %v", o.ID, err)})
+			a.log().Warn("an override does not fit the files, and is dropped", "override", o.ID, "upstream", o.Upstream, "reason", err)
+			continue
+		}
+		s, kept = next, append(kept, o)
+	}
+	return s, kept
+}
+
+func with(s *policies.Snapshot, o Override) (*policies.Snapshot, error) {
+	set, err := s.Set().With(o.Upstream, o.Values, o.from())
+	if err != nil {
+		return nil, err
+	}
+	return policies.Compile(set)
+}
+
+// override adds one. An error that is policies.Errors: it is refused, whole.
+func (a *Agent) override(o Override, lasts time.Duration) (Override, error) {
+	o.Reason = strings.TrimSpace(o.Reason)
+	switch {
+	case lasts <= 0 || lasts > maxOverrideFor:
+		return o, policies.Errors{{Problem: "it would last " + lasts.String(), Want: "give a time up to " + maxOverrideFor.String() + ", such as 30m"}}
+	case o.Reason == "" || len(o.Reason) > maxReason:
+		return o, policies.Errors{{Problem: "the reason is missing or longer than 200 bytes", Want: "say why, for whoever finds it"}}
+	}
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	if len(a.overrides.list) >= maxOverrides {
+		return o, policies.Errors{{Problem: "there are 256 overrides already", Want: "clear some: they are for exceptions"}}
+	}
+	o.ID, o.Since = a.overrides.last+1, time.Now()
+	o.Until = o.Since.Add(lasts)
+	s, kept := a.lay(a.overrides.base, a.overrides.list)
+	s, err := with(s, o)
+	if err != nil {
+		return o, err
+	}
+	by := Event{Kind: OverrideSet, Upstream: o.Upstream, UID: &o.UID, PID: o.PID, Text: fmt.Sprintf("until %s: %s", o.Until.Format(time.RFC3339), o.Reason)}
+	if err := a.putOverrides(s, append(slices.Clip(kept), o), by); err != nil {
+		return o, err
+	}
+	a.overrides.last = o.ID
+	return o, nil
+}
+
+// clear ends those of an upstream, or all where it is empty.
+func (a *Agent) clear(upstream string, by Event) (cleared []Override, err error) {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	var list []Override
+	for _, o := range a.overrides.list {
+		if upstream == "" || o.Upstream == upstream {
+			cleared = append(cleared, o)
+		} else {
+			list = append(list, o)
+		}
+	}
+	if len(cleared) == 0 {
+		return nil, nil
+	}
+	s, kept := a.lay(a.overrides.base, list)
+	by.Kind, by.Upstream = OverrideCleared, upstream
+	return cleared, a.putOverrides(s, kept, by)
+}
+
+// expireOverrides ends those whose time is over.
+func (a *Agent) expireOverrides() {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	if !a.runs() {
+		return
+	}
+	now := time.Now()
+	list := slices.DeleteFunc(slices.Clone(a.overrides.list), func(o Override) bool { return !now.Before(o.Until) })
+	if len(list) < len(a.overrides.list) {
+		s, kept := a.lay(a.overrides.base, list)
+		if err := a.putOverrides(s, kept, Event{Kind: OverrideExpired}); err != nil {
+			a.log().Error("an override's end could not be put in force; it is tried again", "reason", err)
+			a.overrides.timer = time.AfterFunc(time.Second, a.expireOverrides)
+			return
+		}
+	}
+	a.armOverrides()
+}
+
+// putOverrides writes them down, then puts them in force. With the reloading
+// lock.
+func (a *Agent) putOverrides(s *policies.Snapshot, list []Override, by Event) error {
+	if !a.runs() {
+		return errors.New("agent: overrides: the agent does not run")
+	}
+	if err := a.saveOverrides(list); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	by.Changes, by.More = s.Diff(a.snapshot, maxChanges)
+	if s.ETag() != a.snapshot.ETag() {
+		if err := a.publish(s); err != nil {
+			return err
+		}
+	}
+	a.snapshot = s // also where only the places of values are others
+	a.overrides.list = list
+	a.events.add(by)
+	a.log().Info(string(by.Kind), "upstream", by.Upstream, "overrides", len(list), "generation", a.generation)
+	a.armOverrides()
+	return nil
+}
+
+// runs: policies can be put in force.
+func (a *Agent) runs() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.alloc != nil && !a.down
+}
+
+// saveOverrides replaces the file as a whole.
+func (a *Agent) saveOverrides(list []Override) error {
+	data, err := json.Marshal(list)
+	if err == nil {
+		err = os.WriteFile(a.overridesPath()+".new", data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(a.overridesPath()+".new", a.overridesPath())
+	}
+	if err != nil {
+		return fmt.Errorf("agent: writing the overrides down: %w", err)
+	}
+	return nil
+}
+
+// armOverrides sets the clock for the next end. With the reloading lock.
+func (a *Agent) armOverrides() {
+	if a.overrides.timer != nil {
+		a.overrides.timer.Stop()
+	}
+	var next time.Time
+	for _, o := range a.overrides.list {
+		if next.IsZero() || o.Until.Before(next) {
+			next = o.Until
+		}
+	}
+	if !next.IsZero() {
+		a.overrides.timer = time.AfterFunc(max(0, time.Until(next)), a.expireOverrides)
+	}
+}
+
+// Overrides gives those in force.
+func (a *Agent) Overrides() []Override {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.overrides.list)
+}
