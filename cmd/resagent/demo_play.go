@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/resagent/resagent/agent"
@@ -228,7 +229,8 @@ func (p *play) lowerLimit(ctx context.Context) error {
 		return err
 	}
 	p.story.Reloaded = monotonic()
-	p.view.say("limit of catalog %d -> %d; resagent reload: %s", demoLimit, demoLowered, said)
+	lines := strings.Split(strings.TrimSpace(said), "\n") // what changed, then what came of it
+	p.view.say("limit of catalog %d -> %d; resagent reload: %s", demoLimit, demoLowered, lines[len(lines)-1])
 	return p.wait(ctx, p.plan.limit)
 }
 
