@@ -203,6 +203,7 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 		}
 		a.endLocked(p)
 	}
+	a.restoreCircuits(a.now())
 	return a.publish(snapshot)
 }
 

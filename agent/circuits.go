@@ -26,12 +26,13 @@ type circuits struct {
 	free   []int                 // entries of the control page
 	begun  map[int]int           // by uid
 	starts map[*circuit]int      // the uid that began it
+	forced map[string]*Forced    // by upstream
 }
 
 func newCircuits() circuits {
 	c := circuits{
 		all: map[circuitKey]*circuit{}, due: map[*circuit]struct{}{},
-		begun: map[int]int{}, starts: map[*circuit]int{}, free: make([]int, page.Circuits),
+		forced: map[string]*Forced{}, begun: map[int]int{}, starts: map[*circuit]int{}, free: make([]int, page.Circuits),
 	}
 	for i := range c.free {
 		c.free[i] = page.Circuits - 1 - i
@@ -108,12 +109,31 @@ func (a *Agent) circuit(key circuitKey, uid int) (*circuit, string) {
 	a.circuits.all[key] = c
 	a.circuits.begun[uid]++
 	a.circuits.starts[c] = uid
+	if f := a.circuits.forced[key.upstream]; f != nil {
+		if a.now() < f.until {
+			c.force(f, a.now())
+			a.plan(c)
+		} else {
+			delete(a.circuits.forced, key.upstream)
+		}
+	}
 	return c, ""
+}
+
+var circuitKinds = map[page.State]EventKind{
+	page.CircuitOpen: CircuitOpened, page.CircuitHalfOpen: CircuitHalfOpened, page.CircuitClosing: CircuitClosing, page.CircuitClosed: CircuitClosed,
 }
 
 // showCircuit tells everybody of a change.
 func (a *Agent) showCircuit(c *circuit) {
 	a.control.SetCircuit(c.entry, c.word)
+	if a.circuits.all[c.key] == c {
+		if f := a.circuits.forced[c.key.upstream]; f != nil && c.forced == nil {
+			delete(a.circuits.forced, c.key.upstream) // its time is over
+		}
+		a.keepCircuits()
+	}
+	a.events.add(Event{Kind: circuitKinds[c.word.State()], Upstream: c.key.upstream, Text: c.key.authority + ": " + c.why})
 	a.log().Info("circuit", "upstream", c.key.upstream, "authority", c.key.authority, "state", c.word.State().String(), "forced", c.forced != nil, "reason", c.why)
 }
 

@@ -21,6 +21,12 @@ const (
 	ReloadRefused EventKind = "reload-refused"
 	SessionBegan  EventKind = "session-began"
 	SessionEnded  EventKind = "session-ended"
+
+	CircuitOpened     EventKind = "circuit-open"
+	CircuitHalfOpened EventKind = "circuit-half-open"
+	CircuitClosing    EventKind = "circuit-closing"
+	CircuitClosed     EventKind = "circuit-closed"
+	CircuitForced     EventKind = "circuit-forced"
 )
 
 // Event is something that happened to the agent. Who did it, where somebody

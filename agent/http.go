@@ -102,6 +102,7 @@ func (a *Agent) changing() *http.ServeMux {
 	mux.HandleFunc("GET /v1/overrides", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, map[string]any{"overrides": append([]Override{}, a.Overrides()...)})
 	})
+	mux.HandleFunc("POST /v1/breakers", a.breakers)
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
 		uid, pid := asker(r)
 		done, err := a.reloadFor(Event{UID: &uid, PID: pid})

@@ -24,6 +24,8 @@ type Status struct {
 	Limits     []LimitStatus   `json:"limits"`
 	Circuits   []CircuitStatus `json:"circuits"`
 	Overrides  []Override      `json:"overrides,omitempty"`
+	// Forced is what persons decided, by upstream.
+	Forced map[string]*Forced `json:"forced,omitempty"`
 }
 
 // SessionStatus is one process that is attached.
@@ -61,6 +63,7 @@ func (a *Agent) Status() Status {
 		s.Ledger = "lost"
 	}
 	s.Circuits = a.circuitStatus()
+	s.Forced = a.forcedNow()
 	for one := range a.sessions {
 		s.Sessions = append(s.Sessions, SessionStatus{PID: one.peer.pid, UID: one.peer.uid, Since: one.since, Shares: one.proc != nil})
 	}

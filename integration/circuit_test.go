@@ -118,3 +118,75 @@ func TestOwnTroubleStaysOwn(t *testing.T) {
 	}
 	ill.finish()
 }
+
+// A circuit that a person opened is open in all processes, also when the agent
+// is killed and another one comes.
+func TestForcedCircuit(t *testing.T) {
+	u := newUpstream(t, seeded(t))
+	h := newHost(t, fmt.Sprintf(circuitPolicies, u.host(), "host"))
+	h.start()
+	all := h.workers(3)
+	pace(all, u, pathNow, 5*time.Millisecond)
+	h.eventually("called by all", func() bool { return h.circuit().Callers == 3 })
+	u.further(10)
+	if _, problems, err := h.run("breaker", "shop", "open", "--for", "5m", "--reason", "test"); err != nil {
+		t.Fatalf("breaker: %v: %s", err, problems)
+	}
+	refused := func() {
+		t.Helper()
+		for _, w := range all {
+			n := len(w.failed())
+			h.eventually("refused", func() bool { return len(w.failed()) > n+3 })
+		}
+		before := u.count().calls
+		for _, w := range all {
+			n := len(w.failed())
+			h.eventually("refused again", func() bool { return len(w.failed()) > n+20 })
+		}
+		if n := u.count().calls - before; n != 0 {
+			t.Errorf("%d calls passed an open circuit", n)
+		}
+	}
+	refused()
+	h.kill()
+	refused()
+	h.start()
+	h.sessions(3)
+	refused()
+	if f := h.status().Forced["shop"]; f == nil || f.Reason != "test" || f.To != "open" {
+		t.Errorf("status after the restart says %+v", f)
+	}
+	if _, problems, err := h.run("breaker", "shop", "auto"); err != nil {
+		t.Fatalf("breaker auto: %v: %s", err, problems)
+	}
+	u.further(30)
+	for _, w := range all {
+		w.finish()
+	}
+}
+
+// An agent that is killed while a circuit is open leaves it open.
+func TestOpenCircuitOutlivesTheAgent(t *testing.T) {
+	u := newUpstream(t, seeded(t))
+	h := newHost(t, strings.ReplaceAll(fmt.Sprintf(circuitPolicies, u.host(), "host"), "500ms", "60s"))
+	h.start()
+	all := h.workers(4)
+	pace(all, u, pathFail, 5*time.Millisecond)
+	h.eventually("open", func() bool { return h.circuit().State == "open" })
+	until := h.circuit().Until
+	u.inFlight(0)
+	before := u.count().calls
+	h.kill()
+	h.start()
+	h.sessions(4)
+	h.eventually("known to all again", func() bool { return h.circuit().Callers == 4 })
+	if c := h.circuit(); c.State != "open" || c.Until.Sub(until).Abs() > time.Second {
+		t.Errorf("after the restart %+v, want open until %v", c, until)
+	}
+	if n := u.count().calls - before; n != 0 {
+		t.Errorf("%d calls passed an open circuit", n)
+	}
+	for _, w := range all {
+		w.finish()
+	}
+}

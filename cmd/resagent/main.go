@@ -31,6 +31,7 @@ var commands = []command{
 	{"check", "[FILE...]", "Check policy files, all errors at once", check},
 	{"status", "", "Show sessions and host-wide limits", status},
 	{"explain", "METHOD URL", "Show which policy a call gets, and where it is written", explain},
+	{"breaker", "UPSTREAM open|close|auto", "Force an upstream's circuits open or closed for a time, or leave them to the evidence again", breaker},
 	{"events", "", "Show what happened to the agent: reloads and what they changed, sessions", showEvents},
 	{"exec", "UPSTREAM -- COMMAND [ARG...]", "Run a command that holds one of the host's permits", execute},
 	{"fetch", "URL", "Send a request through the transport, and tell what each layer did", fetch},

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -76,6 +78,7 @@ func printStatus(w io.Writer, socket string, s agent.Status, now time.Time) {
 	for _, o := range s.Overrides {
 		fmt.Fprintf(t, "override\t%s\n", printable(overrideText(o)))
 	}
+	printCircuits(t, s)
 	if len(s.Limits) == 0 {
 		return
 	}
@@ -87,6 +90,27 @@ func printStatus(w io.Writer, socket string, s agent.Status, now time.Time) {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\t%d\n", printable(l.Upstream), printable(string(l.Kind)),
 			l.Limit, l.InUse+l.Extra, l.Available, l.Waiting, left, l.Processes)
+	}
+}
+
+// printCircuits shows those that are not closed by themselves, and why.
+func printCircuits(t io.Writer, s agent.Status) {
+	head := "\nCIRCUITS\t\t\t\n"
+	line := func(upstream, authority, state string) {
+		fmt.Fprintf(t, "%s%s\t%s\t%s\t\n", head, printable(upstream), printable(authority), printable(state))
+		head = ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Forced)) {
+		f := s.Forced[name]
+		line(name, "every authority", fmt.Sprintf("forced %s until %s by %s: %s", f.To, f.Until.Local().Format(time.RFC3339), f.By, f.Reason))
+	}
+	for _, c := range s.Circuits {
+		if c.State != "closed" && c.Forced == nil {
+			line(c.Upstream, c.Authority, fmt.Sprintf("%s: %s", c.State, c.Why))
+		}
+		for pid, n := range c.OwnTroubles {
+			line(c.Upstream, c.Authority, fmt.Sprintf("%s of pid %d's own", count(int(min(n, 1<<40)), "trouble", "troubles"), pid))
+		}
 	}
 }
 

@@ -1,0 +1,195 @@
+//go:build linux
+
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/resagent/resagent/agent/page"
+)
+
+// mostForced is the longest time for which a circuit may be forced. One that
+// is to stay for good belongs into a policy file.
+const mostForced = 7 * 24 * time.Hour
+
+// Force opens or closes all circuits of an upstream, those to come included,
+// until f.Until; or gives them back to the evidence, where f.To is "auto".
+// Processes follow at their next call. It survives a restart of the agent, and
+// ends by itself. Errors say what is wrong with f; nothing is changed then.
+func (a *Agent) Force(upstream string, f Forced) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.alloc == nil || a.down:
+		return errors.New("the agent does not run")
+	case a.snapshot.Named(upstream) == nil:
+		return fmt.Errorf("%w: %q", errNoUpstream, upstream)
+	case circuitSettings(a.snapshot, upstream) == nil:
+		return fmt.Errorf("the upstream %q has no circuit of the host: its circuit_breaker is disabled, or of scope process", upstream)
+	}
+	now := a.now()
+	if f.To == "auto" {
+		if a.circuits.forced[upstream] == nil {
+			return fmt.Errorf("no circuit of %q is forced", upstream)
+		}
+		delete(a.circuits.forced, upstream)
+		for _, c := range a.circuits.all {
+			if c.key.upstream == upstream && c.forced != nil {
+				c.release(now, "back to automatic, by "+f.By)
+				a.plan(c)
+			}
+		}
+		a.keepCircuits()
+		return nil
+	}
+	left := time.Until(f.Until)
+	if f.To != "open" && f.To != "closed" {
+		return fmt.Errorf("a circuit cannot be forced to be %q: write open, closed or auto", f.To)
+	}
+	if left <= 0 || left > mostForced {
+		return fmt.Errorf("a circuit is forced for a time of up to %v: for longer, change its policy", mostForced)
+	}
+	f.until = now + left
+	a.circuits.forced[upstream] = &f
+	for _, c := range a.circuits.all {
+		if c.key.upstream == upstream {
+			c.force(&f, now)
+			a.plan(c)
+		}
+	}
+	a.keepCircuits()
+	a.rouseLoop()
+	return nil
+}
+
+// forcedNow gives what persons decided and is still in force.
+func (a *Agent) forcedNow() map[string]*Forced {
+	all := map[string]*Forced{}
+	for upstream, f := range a.circuits.forced {
+		if a.now() < f.until {
+			all[upstream] = f
+		}
+	}
+	return all
+}
+
+var errNoUpstream = errors.New("no upstream of this name")
+
+// breakers is POST /v1/breakers?upstream=U&to=open|closed|auto&for=30m&reason=R.
+func (a *Agent) breakers(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	f := Forced{To: q.Get("to"), Reason: q.Get("reason")}
+	uid, pid := asker(r)
+	f.By = fmt.Sprintf("uid %d", uid)
+	if f.To != "auto" {
+		d, err := time.ParseDuration(q.Get("for"))
+		if err != nil {
+			problem(w, http.StatusBadRequest, "no time to force a circuit for", "for: write a duration such as 30m")
+			return
+		}
+		f.Until = time.Now().Add(d)
+	}
+	if len(f.Reason) > 500 {
+		problem(w, http.StatusBadRequest, "the reason is too long", "reason: write at most 500 bytes")
+		return
+	}
+	upstream := q.Get("upstream")
+	if err := a.Force(upstream, f); err != nil {
+		status := http.StatusUnprocessableEntity
+		if errors.Is(err, errNoUpstream) {
+			status = http.StatusNotFound
+		}
+		problem(w, status, "the circuit is as it was", err.Error())
+		return
+	}
+	a.events.add(Event{Kind: CircuitForced, Upstream: upstream, UID: &uid, PID: pid, Text: f.To + forTime(f) + ": " + f.Reason})
+	reply(w, f)
+}
+
+func forTime(f Forced) string {
+	if f.Until.IsZero() {
+		return ""
+	}
+	return " until " + f.Until.Format(time.RFC3339)
+}
+
+// kept is what a later agent is told of the circuits: a file beside the
+// ledger, good only together with it.
+type kept struct {
+	Ledger   string             `json:"ledger"`
+	Forced   map[string]*Forced `json:"forced,omitempty"`
+	Circuits []keptCircuit      `json:"circuits,omitempty"`
+}
+
+type keptCircuit struct {
+	Upstream  string        `json:"upstream"`
+	Authority string        `json:"authority"`
+	UID       int           `json:"uid"`
+	Until     time.Duration `json:"until"` // since boot
+	Opens     int           `json:"opens"`
+}
+
+func (a *Agent) circuitsFile() string { return a.Ledger + ".circuits" }
+
+// keepCircuits writes the file. Without it an agent's restart closes what is
+// open; so a failure is only told.
+func (a *Agent) keepCircuits() {
+	k := kept{Ledger: a.alloc.ledger.id, Forced: a.circuits.forced}
+	for _, c := range a.circuits.all {
+		if s := c.word.State(); c.forced == nil && (s == page.CircuitOpen || s == page.CircuitHalfOpen) {
+			k.Circuits = append(k.Circuits, keptCircuit{c.key.upstream, c.key.authority, a.circuits.starts[c], c.word.Until(), c.opens})
+		}
+	}
+	text, err := json.Marshal(k)
+	next := a.circuitsFile() + ".new"
+	if err == nil {
+		err = os.WriteFile(next, text, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(next, a.circuitsFile())
+	}
+	if err != nil {
+		a.log().Error("circuits are not kept for a later agent", "file", filepath.Base(a.circuitsFile()), "reason", err)
+	}
+}
+
+// restoreCircuits takes in what an earlier agent left. What cannot be read, or
+// belongs to another ledger, is left out: a circuit then begins closed.
+func (a *Agent) restoreCircuits(now time.Duration) {
+	text, err := os.ReadFile(a.circuitsFile())
+	if err != nil {
+		return
+	}
+	var k kept
+	if err := json.Unmarshal(text, &k); err != nil {
+		a.log().Warn("the circuits of an earlier agent cannot be read: all begin closed", "reason", err)
+		return
+	}
+	for upstream, f := range k.Forced {
+		left := time.Until(f.Until)
+		if left <= 0 || left > mostForced || f.To != "open" && f.To != "closed" || circuitSettings(a.snapshot, upstream) == nil {
+			continue
+		}
+		f.until = now + left
+		a.circuits.forced[upstream] = f
+	}
+	if k.Ledger != a.alloc.ledger.id {
+		return
+	}
+	for _, one := range k.Circuits {
+		c, _ := a.circuit(circuitKey{one.Upstream, one.Authority}, one.UID)
+		if c == nil || c.forced != nil || one.Until > now+2*c.set.MaxOpenFor+2*c.set.OpenFor {
+			continue
+		}
+		c.opens = min(max(0, one.Opens), 64)
+		c.change(page.CircuitOpen, max(one.Until, now), now, "as an earlier agent left it")
+		c.next = max(one.Until, now)
+		a.plan(c)
+	}
+}
