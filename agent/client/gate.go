@@ -309,6 +309,11 @@ func (g *gate) rebind(b *binding, leftForGood bool) {
 	if g.kind == wire.RateLimit {
 		g.setBucket(g.rules.Load(), now)
 	}
+	if b.kind == hosted {
+		// A wake-up that came while the gate stood elsewhere was not heard: as
+		// long as it seems under way the agent sends no other.
+		b.cell.Awake()
+	}
 	g.asked = false
 	g.tellExtra()
 	g.drain(now)
