@@ -59,6 +59,7 @@ func (c *call) newAttempt() *attempt {
 func (a *attempt) open(c *call) {
 	a.c = c
 	a.ctx, a.cancel = context.WithCancelCause(c.ctx)
+	a.countConnections()
 	p := c.rules.Timeout
 	if p == nil {
 		return

@@ -75,6 +75,7 @@ func (b *breaker) follow() change {
 		b.opens = max(1, b.opens)
 		b.issued = time.Time{}
 		b.word.Store(pack(open, epoch+1, now.Sub(b.born)+left))
+		b.openings.opened(now, left)
 		if was != open {
 			return opened
 		}

@@ -14,8 +14,8 @@ type Info struct {
 	Upstream string
 	// Attempts that were sent. Zero: this host said no before the first one.
 	Attempts int
-	// Replays are the times the base sent a body again by itself, on a
-	// connection that had been closed under it.
+	// Replays are the times the base sent the request again by itself, on a
+	// connection that was closed under it: attempts that nobody decided on.
 	Replays int
 	// Waited is the time spent in the bulkhead's queue, for tokens, and
 	// between attempts.
