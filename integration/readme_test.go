@@ -57,6 +57,7 @@ var snippetImports = map[string]string{
 	"transport":     module + "transport",
 	"policies":      module + "policies",
 	"fallbackcache": module + "fallbackcache",
+	"idempotency":   module + "idempotency",
 	"policyfile":    module + "policies/policyfile",
 }
 

@@ -95,9 +95,9 @@ func printStatus(w io.Writer, socket string, s agent.Status, now time.Time) {
 
 // printCircuits shows those that are not closed by themselves, and why.
 func printCircuits(t io.Writer, s agent.Status) {
-	head := "\nCIRCUITS\t\t\t\n"
+	head := "\nCIRCUITS\n"
 	line := func(upstream, authority, state string) {
-		fmt.Fprintf(t, "%s%s\t%s\t%s\t\n", head, printable(upstream), printable(authority), printable(state))
+		fmt.Fprintf(t, "%s%s\t%s\t%s\n", head, printable(upstream), printable(authority), printable(state))
 		head = ""
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Forced)) {
