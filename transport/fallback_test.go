@@ -279,3 +279,29 @@ func TestNoFallbackForMistakes(t *testing.T) {
 		}
 	})
 }
+
+// A call that was ended before it began is not sent beside a stale answer.
+func TestNoRaceForTheCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, stale(time.Second))
+		fillCache(t, tr, s)
+		sent := 0
+		for range 100 {
+			s.answers = append(s.answers, answer{do: func(req *http.Request) (*http.Response, error) {
+				if err := req.Context().Err(); err != nil {
+					return nil, err
+				}
+				sent++
+				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+			}})
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := tr.RoundTrip(request(t, "GET", nil).WithContext(ctx)); !errors.Is(err, context.Canceled) {
+				t.Fatalf("got %v, want the caller's own end", err)
+			}
+		}
+		if sent != 0 {
+			t.Errorf("%d of 100 calls were sent", sent)
+		}
+	})
+}

@@ -18,6 +18,9 @@ import (
 func (c *call) race(after time.Duration) (resp *http.Response, err error, late bool) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.ctx))
 	untie := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
+	if c.ctx.Err() != nil { // AfterFunc's goroutine may come too late
+		cancel(context.Cause(c.ctx))
+	}
 	w := &call{
 		t: c.t, req: c.req.Clone(ctx), ctx: ctx, start: c.start, until: c.callersDeadline(),
 		up: c.up, authority: c.authority, rules: c.rules, tries: c.tries,
