@@ -17,9 +17,6 @@ const (
 	calm = time.Second
 	// probeTime is how long a probe may take before it counts as failed.
 	probeTime = 10 * time.Second
-	// ramp is how long the part of the calls that may pass grows after a
-	// circuit has closed.
-	ramp = 2 * time.Second
 )
 
 // circuitKey names a circuit of the host.
@@ -200,8 +197,8 @@ func (c *circuit) probeEnded(p *process, number uint64, outcome string, now time
 // close lets a growing part of the calls through.
 func (c *circuit) close(now time.Duration, why string) {
 	c.anew()
-	c.change(page.CircuitClosing, now+ramp, now, why)
-	c.next = now + ramp
+	c.next = now + page.ClosingTime
+	c.change(page.CircuitClosing, c.next, now, why)
 }
 
 // anew forgets what was counted.

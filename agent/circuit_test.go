@@ -169,7 +169,7 @@ func TestCircuitLife(t *testing.T) {
 	}
 	p.c.probeEnded(p.procs[2], third, "success", p.now)
 	p.is(page.CircuitClosing)
-	p.pass(ramp)
+	p.pass(page.ClosingTime)
 	p.is(page.CircuitClosed)
 	p.fail(5)
 	p.pass(glance)

@@ -44,13 +44,10 @@ func (b *breaker) admitByHost() (t ticket, ok bool, retryAfter time.Duration, de
 			return 0, false, 0, false
 		}
 		left := w.Until() - client.SinceBoot(time.Now())
-		return t, rand.Float64() >= float64(left)/float64(closingTime), rampWait, true
+		return t, rand.Float64() >= float64(left)/float64(client.ClosingTime), rampWait, true
 	}
 	return t, true, 0, true // forced closed
 }
-
-// closingTime is how long the agent has a circuit close.
-const closingTime = 2 * time.Second
 
 // follow brings the process's circuit up to the host's word, and says what
 // that changed: after the host's has closed no process stays shut, and after it

@@ -29,6 +29,9 @@ const (
 	CircuitClosing  = page.CircuitClosing
 )
 
+// ClosingTime is how long a circuit takes to close.
+const ClosingTime = page.ClosingTime
+
 type circuitKey struct{ upstream, authority string }
 
 // Circuit is this process's side of a circuit that the host shares: what the

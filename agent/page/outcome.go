@@ -83,6 +83,10 @@ func (o *Outcome) Read() Tally {
 // the cell once more afterwards.
 func (o *Outcome) Clean() { o.dirty.Store(0) }
 
+// ClosingTime is how long a circuit takes to close: the part of the calls that
+// may pass grows evenly. Both sides count with it.
+const ClosingTime = 2 * time.Second
+
 // State is that of a circuit.
 type State uint8
 
