@@ -4,16 +4,19 @@ VERSION  ?= $(or $(patsubst v%,%,$(shell git describe --tags --match "v*" 2>/dev
 PREFIX   ?= /usr/local
 SYSCONF  ?= /etc
 DESTDIR  ?=
+DIST     ?= dist
 FUZZTIME ?= 10s
 COUNT    ?= 20
 SOAK     ?= 5m
 NFPM     := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.41.3
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# As root on Debian the package is tried in a container with a systemd of its own.
+BOOTED   := $(shell test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo 1)
 # Modules of their own: peers and tools, which never enter the product's go.mod.
 MODULES  := $(filter-out integration/tools,$(patsubst %/go.mod,%,$(wildcard integration/*/go.mod)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race cross modules fuzz bench soak lint install deb
+.PHONY: help demo test race container cross modules fuzz bench soak lint install deb
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,8 +26,12 @@ demo: ## See it work: real processes on one host, an upstream that fails, at mos
 
 test: lint cross race modules ## Prove it: everything that CI proves
 
-race: ## Test all packages under the race detector
-	$(GO) test -race -timeout 15m ./...
+race: container ## Test all packages under the race detector
+	BOOTED=$(BOOTED) $(GO) test -race -timeout 15m ./...
+
+container: # What the test in a booted systemd needs; BOOTED is empty where it cannot run
+	@test -z "$(BOOTED)" || { command -v systemd-nspawn && command -v mmdebstrap; } >/dev/null || { \
+	  apt-get update -q && apt-get install -qy --no-install-recommends systemd-container mmdebstrap; }
 
 cross: ## Compile the transport for the systems that have no agent
 	GOOS=darwin $(GO) build ./transport/... ./agent/client/...
@@ -64,5 +71,5 @@ install: ## Install binary, units and a first policy file under DESTDIR, PREFIX 
 	test -e $(DESTDIR)$(SYSCONF)/resagent/policies.yaml || install -m 644 systemd/policies.yaml $(DESTDIR)$(SYSCONF)/resagent/policies.yaml
 
 deb: ## Build dist/resagent_*.deb
-	$(BUILD) -o bin/resagent ./cmd/resagent && mkdir -p dist
-	VERSION=$(VERSION) ARCH=$(shell $(GO) env GOARCH) GOFLAGS= $(GO) run $(NFPM) package -f systemd/nfpm.yaml -p deb -t dist/
+	$(BUILD) -o bin/resagent ./cmd/resagent && mkdir -p $(DIST)
+	VERSION=$(VERSION) ARCH=$(shell $(GO) env GOARCH) GOFLAGS= $(GO) run $(NFPM) package -f systemd/nfpm.yaml -p deb -t $(DIST)/

@@ -210,26 +210,32 @@ func (h *host) newcomer(env ...string) *worker {
 	}
 	w.cmd = exec.Command(self)
 	w.cmd.Env = h.env(append(env, workerEnv+"="+w.name)...)
+	w.begin()
+	return w
+}
+
+// begin starts the process, and ends it with the test.
+func (w *worker) begin() {
+	w.t.Helper()
 	w.cmd.Stderr = os.Stderr
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := w.cmd.StdoutPipe()
 	if err != nil {
-		h.t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	if w.in, err = w.cmd.StdinPipe(); err != nil {
-		h.t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	if err := w.cmd.Start(); err != nil {
-		h.t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	go w.listen(out)
-	h.t.Cleanup(func() {
-		if all := w.failed(); h.t.Failed() && len(all) > 0 {
-			h.t.Logf("worker %s: %d calls failed, the first with: %s", w.name, len(all), all[0])
+	w.t.Cleanup(func() {
+		if all := w.failed(); w.t.Failed() && len(all) > 0 {
+			w.t.Logf("worker %s: %d calls failed, the first with: %s", w.name, len(all), all[0])
 		}
 		w.kill()
 	})
-	return w
 }
 
 func (h *host) workers(n int, env ...string) []*worker {
