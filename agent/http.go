@@ -164,6 +164,7 @@ func (a *Agent) session(w http.ResponseWriter, r *http.Request) {
 	who.pidfd.Close()
 	if err := a.admit(who.uid); err != nil {
 		a.warn("session not admitted", who.uid, "pid", who.pid, "reason", err)
+		w.Header().Set("Connection", "close") // it must not hold a descriptor for as long as an idle one
 		problem(w, http.StatusServiceUnavailable, "no session", err.Error())
 		return
 	}

@@ -1,0 +1,84 @@
+//go:build linux
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/resagent/resagent/policies"
+)
+
+// FuzzAPI sends what anybody may write to every route of the admin socket,
+// which has those of the agent's socket too. Whatever it is, the answer is one
+// of the API, a problem says what to do, and the agent serves on.
+func FuzzAPI(f *testing.F) {
+	a := &Agent{Load: func() (*policies.Snapshot, error) { return compiled(policy(5, 0, 0, 0)), nil }}
+	dir := f.TempDir()
+	l, err := Listen(filepath.Join(dir, "s"), 0o600)
+	if err != nil {
+		f.Fatal(err)
+	}
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	a.Listener, a.Ledger, a.Ready = l, filepath.Join(dir, "ledger"), func() { close(ready) }
+	ctx, stop := context.WithCancel(context.Background())
+	go func() { ended <- a.Run(ctx) }()
+	select {
+	case <-ready:
+	case err := <-ended:
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			f.Error(err)
+		}
+	})
+
+	near, err := net.DialUnix("unix", nil, l.Addr().(*net.UnixAddr))
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer near.Close()
+	routes := []string{"POST /v1/overrides", "DELETE /v1/overrides", "GET /v1/overrides", "POST /v1/breakers", "POST /v1/reload",
+		"GET /v1/session", "GET /v1/policies", "GET /v1/explain", "GET /v1/status", "GET /v1/events", "GET /metrics", "GET /healthz"}
+	f.Add(uint8(0), "", `{"upstream":"a","values":{"bulkhead.max_concurrent":"20"},"for":"30m","reason":"r"}`)
+	f.Add(uint8(0), "", `{"upstream":"\u0000\u001b[2J","values":{"bulkhead.max_concurrent":"-1"},"for":"9999999h"}`)
+	f.Add(uint8(0), "", `{"values":{"a":"b","c":{}}}`)
+	f.Add(uint8(1), "upstream=a", "")
+	f.Add(uint8(3), "upstream=a&to=open&for=30m&reason=r", "")
+	f.Add(uint8(3), "upstream=%00%1b&to=closed&for=-1h", "")
+	f.Add(uint8(4), "", "{")
+	f.Add(uint8(7), "method=%0a&url=http://a:99999/%zz", "")
+	f.Add(uint8(9), "after=-1&wait=x", "")
+	h := a.changing()
+	f.Fuzz(func(t *testing.T, route uint8, query, body string) {
+		method, path, _ := strings.Cut(routes[int(route)%len(routes)], " ")
+		// A stream of events ends with its caller.
+		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), connKey{}, net.Conn(near)), 50*time.Millisecond)
+		defer cancel()
+		r := httptest.NewRequestWithContext(ctx, method, "http://resagent"+path, strings.NewReader(body))
+		r.URL.RawQuery = query
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code >= 400 {
+			var p struct{ Title, Detail string }
+			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Title == "" {
+				t.Errorf("%s %s?%q %q: %d is not a problem that says what it is: %s", method, path, query, body, w.Code, w.Body)
+			}
+		}
+		if w.Code >= http.StatusInternalServerError {
+			t.Errorf("%s %s?%q %q: %d: %s", method, path, query, body, w.Code, w.Body)
+		}
+		if err := a.Live(t.Context()); err != nil {
+			t.Fatalf("%s %s?%q %q: the allocator stands still: %v", method, path, query, body, err)
+		}
+	})
+}
