@@ -44,10 +44,8 @@ fuzz: ## Fuzz each target for FUZZTIME (10s)
 	@$(GO) list ./... | while read -r p; do $(GO) test -list '^Fuzz' $$p | grep '^Fuzz' | while read -r f; do \
 	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p </dev/null || exit 1; done || exit 1; done
 
-bench: ## Measure, beside the peers (integration/*/), in one run
-	$(GO) test -run '^$$' -bench . -benchmem ./...
-	$(GO) run -C integration/bench .
-	$(GO) test -C integration/clients -count=1 -v -run TestPeers . # what of the contract holds for whom
+bench: ## Measure, beside the peers, in one run (6 to 8 minutes), and write docs/PERFORMANCE.md and its plots
+	$(GO) run -C integration/bench . $(BENCHFLAGS)
 
 soak: ## Run 1,000,000 steps of the model, the tests over processes COUNT (20) times, then kills and restarts for SOAK (5m)
 	STEPS=1000000 $(GO) test -v -count 1 -timeout 30m -run ManySteps ./agent

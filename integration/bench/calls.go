@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"net/http"
 	"testing"
 
@@ -34,7 +33,7 @@ func kinds() ([]kind, error) {
 }
 
 // calls measures whole chains over a base that does nothing.
-func calls(rounds int) error {
+func calls(book *book) error {
 	h, err := newHost(limited(policies.ScopeHost))
 	if err != nil {
 		return err
@@ -56,47 +55,26 @@ func calls(rounds int) error {
 	for _, k := range requests {
 		var runs []contestant
 		for _, one := range all {
-			runs = append(runs, contestant{one.name, func(b *testing.B) {
-				for b.Loop() {
-					req, err := k.make()
-					if err != nil {
-						b.Fatal(err)
-					}
-					resp, err := one.RoundTrip(req)
-					if err != nil {
-						b.Fatal(err)
-					}
-					resp.Body.Close()
-				}
-			}})
+			runs = append(runs, contestant{name: one.name, run: func(b *testing.B) { again(b, one, k.make) }})
 		}
-		results, err := race(rounds, runs)
-		if err != nil {
+		if err := book.race("calls: "+k.name, runs); err != nil {
 			return err
 		}
-		showCalls(k.name, results)
 	}
 	return nil
 }
 
-func showCalls(name string, results []figures) {
-	base, peer := results[0], results[0]
-	for _, f := range results {
-		if f.name == failsafe {
-			peer = f
+// again makes the same call until the benchmark ends.
+func again(b *testing.B, t http.RoundTripper, make func() (*http.Request, error)) {
+	for b.Loop() {
+		req, err := make()
+		if err != nil {
+			b.Fatal(err)
 		}
-	}
-	rows := [][]string{{"", "time", "over bare", "of failsafe-go's", "allocs over bare", "bytes over bare"}}
-	for _, f := range results {
-		over := f.time.Center - base.time.Center
-		row := []string{f.name, spread(f)}
-		if f.name == bare {
-			row = append(row, "", "", fmt.Sprintf("(%d)", f.allocs), fmt.Sprintf("(%d)", f.bytes))
-		} else {
-			row = append(row, duration(over), fmt.Sprintf("%.2f", over/(peer.time.Center-base.time.Center)),
-				fmt.Sprint(f.allocs-base.allocs), fmt.Sprint(f.bytes-base.bytes))
+		resp, err := t.RoundTrip(req)
+		if err != nil {
+			b.Fatal(err)
 		}
-		rows = append(rows, row)
+		resp.Body.Close()
 	}
-	show(name, rows...)
 }

@@ -5,11 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"slices"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,11 +16,8 @@ import (
 )
 
 const (
-	// contenderEnv makes this program one of two processes that want the same
-	// permit: its value is for how long each call holds it.
-	contenderEnv = "RESAGENT_BENCH_HOLD"
 	// contest is how long they fight for it.
-	contest = 2 * time.Second
+	contest = time.Second
 )
 
 // turn is one holding of the permit. Times are of the system's monotonic
@@ -33,18 +27,8 @@ type turn struct {
 	process          int
 }
 
-// contend is the process.
-func contend() {
-	hold, err := time.ParseDuration(os.Getenv(contenderEnv))
-	if err == nil {
-		err = fight(hold)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
-
+// fight is one of two processes that want the same permit; each call holds it
+// for hold.
 func fight(hold time.Duration) error {
 	h := &host{socket: wire.Socket()}
 	s, err := h.session()
@@ -85,35 +69,43 @@ func monotonic() int64 {
 
 // handOver measures the way of the one permit from the process that gives it
 // back to the one that waits for it.
-func handOver(rounds int) error {
-	rows := [][]string{{"each holds it for", "median", "p99", "hand-overs", "use of the limit", "smaller part"}}
+func handOver(book *book) error {
 	for _, hold := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond} {
-		var ways []time.Duration
-		var used, wall time.Duration
-		var calls [2]int
-		for range max(1, rounds/3) {
+		part := "hand-over"
+		median := Series{Part: part, Name: "median, held for " + hold.String(), Unit: "ns"}
+		use := Series{Part: part, Name: "use of the limit, held for " + hold.String(), Unit: "of 1"}
+		smaller := Series{Part: part, Name: "part of the process that had less, held for " + hold.String(), Unit: "of 1"}
+		var all []int64
+		for range max(6, book.rounds/2) {
 			turns, err := pair(hold)
 			if err != nil {
 				return err
 			}
+			var ways []int64
+			var used int64
+			var calls [2]int
 			for i, t := range turns {
 				calls[t.process]++
-				used += time.Duration(t.Gave - t.Got)
+				used += t.Gave - t.Got
 				if i > 0 && turns[i-1].process != t.process && t.Asked < turns[i-1].Gave {
-					ways = append(ways, time.Duration(t.Got-turns[i-1].Gave))
+					ways = append(ways, t.Got-turns[i-1].Gave)
 				}
 			}
-			wall += time.Duration(turns[len(turns)-1].Gave - turns[0].Got)
+			if len(ways) == 0 {
+				return fmt.Errorf("the permit was never handed over")
+			}
+			slices.Sort(ways)
+			median.Values = append(median.Values, float64(ways[len(ways)/2]))
+			use.Values = append(use.Values, rounded(float64(used)/float64(turns[len(turns)-1].Gave-turns[0].Got)))
+			smaller.Values = append(smaller.Values, rounded(float64(min(calls[0], calls[1]))/float64(calls[0]+calls[1])))
+			all = append(all, ways...)
 		}
-		slices.Sort(ways)
-		if len(ways) == 0 {
-			return fmt.Errorf("the permit was never handed over")
-		}
-		rows = append(rows, []string{hold.String(), inNanoseconds(ways[len(ways)/2]), inNanoseconds(ways[len(ways)*99/100]),
-			strconv.Itoa(len(ways)), fmt.Sprintf("%.3f", float64(used)/float64(wall)),
-			fmt.Sprintf("%.2f", float64(min(calls[0], calls[1]))/float64(calls[0]+calls[1]))})
+		slices.Sort(all)
+		book.add(median)
+		book.add(Series{Part: part, Name: "distribution, held for " + hold.String(), Unit: "ns", Values: percentiles(all)})
+		book.add(use)
+		book.add(smaller)
 	}
-	show("Hand-over of one contended permit between two processes", rows...)
 	return nil
 }
 
@@ -126,40 +118,17 @@ func pair(hold time.Duration) ([]turn, error) {
 		return nil, err
 	}
 	defer h.stop()
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	var two [2]struct {
-		cmd *exec.Cmd
-		in  io.WriteCloser
-		out io.ReadCloser
-	}
-	for i := range two {
-		c := exec.Command(self)
-		c.Env = append(os.Environ(), contenderEnv+"="+hold.String(), wire.SocketEnv+"="+h.socket)
-		c.Stderr = os.Stderr
-		in, err := c.StdinPipe()
+	var two []*process
+	for range 2 {
+		p, err := h.spawn("fight", hold.String())
 		if err != nil {
 			return nil, err
 		}
-		out, err := c.StdoutPipe()
-		if err != nil {
-			return nil, err
-		}
-		if err := c.Start(); err != nil {
-			return nil, err
-		}
-		defer c.Process.Kill()
-		two[i].cmd, two[i].in, two[i].out = c, in, out
+		defer p.kill()
+		two = append(two, p)
 	}
 	for _, one := range two {
-		if _, err := one.out.Read(make([]byte, 1)); err != nil {
-			return nil, fmt.Errorf("a contender is not ready: %w", err)
-		}
-	}
-	for _, one := range two {
-		if _, err := one.in.Write([]byte{'\n'}); err != nil {
+		if err := one.begin(); err != nil {
 			return nil, err
 		}
 	}
@@ -169,7 +138,7 @@ func pair(hold time.Duration) ([]turn, error) {
 		if err := json.NewDecoder(one.out).Decode(&turns); err != nil {
 			return nil, fmt.Errorf("a contender's account: %w", err)
 		}
-		if err := one.cmd.Wait(); err != nil {
+		if err := one.Wait(); err != nil {
 			return nil, err
 		}
 		for _, t := range turns {

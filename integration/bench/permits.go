@@ -2,18 +2,32 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/resagent/resagent/agent/client"
 	"github.com/resagent/resagent/policies"
 )
 
+// The ways to have a permit, by name.
+const (
+	permitOwn   = "process-local"
+	permitHost  = "host-wide"
+	permitNaive = "naive: a round trip each over a Unix socket"
+	permitRedis = "a token from Redis on loopback"
+	permitFlock = "flock on a file, a read and a write"
+)
+
 // permits measures a permit's taking and giving back while nobody else wants
 // it, against asking somebody for each over a Unix socket.
-func permits(rounds int) error {
+func permits(book *book) error {
 	h, err := newHost(limited(policies.ScopeHost))
 	if err != nil {
 		return err
@@ -42,24 +56,24 @@ func permits(rounds int) error {
 		p.Release()
 	}
 	runs := []contestant{
-		{"process-local", func(b *testing.B) {
+		{name: permitOwn, run: func(b *testing.B) {
 			for b.Loop() {
 				take(b, own)
 			}
 		}},
-		{"host-wide", func(b *testing.B) {
+		{name: permitHost, run: func(b *testing.B) {
 			for b.Loop() {
 				take(b, shared)
 			}
 		}},
-		{"host-wide, all processors at once", func(b *testing.B) {
+		{name: "host-wide, all processors at once", run: func(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					take(b, shared)
 				}
 			})
 		}},
-		{"naive: a round trip each over a Unix socket", func(b *testing.B) {
+		{name: permitNaive, run: func(b *testing.B) {
 			for b.Loop() {
 				if err := authority.ask(); err != nil {
 					b.Fatal(err)
@@ -70,14 +84,25 @@ func permits(rounds int) error {
 			}
 		}},
 	}
-	naive := len(runs) - 1
+	file, err := newFlock(filepath.Join(h.dir, "flock"))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	runs = append(runs, contestant{name: permitFlock, run: func(b *testing.B) {
+		for b.Loop() {
+			if err := file.count(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}})
 	server, err := newRedis(h.dir)
 	if err != nil {
 		return err
 	}
 	if server != nil {
 		defer server.Close()
-		runs = append(runs, contestant{"a token from Redis on loopback", func(b *testing.B) {
+		runs = append(runs, contestant{name: permitRedis, run: func(b *testing.B) {
 			for b.Loop() {
 				if err := server.ask(); err != nil {
 					b.Fatal(err)
@@ -85,21 +110,37 @@ func permits(rounds int) error {
 			}
 		}})
 	} else {
-		fmt.Println("\nThere is no redis-server here (apt-get install redis-server): it is left out.")
+		fmt.Println("There is no redis-server here (apt-get install redis-server): it is left out.")
 	}
-	results, err := race(rounds, runs)
-	if err != nil {
-		return err
-	}
-	rows := [][]string{{"", "time", "naive is slower by", "Redis is slower by"}}
-	for _, f := range results {
-		row := []string{f.name, spread(f), fmt.Sprintf("%.0f", results[naive].time.Center/f.time.Center), ""}
-		if server != nil {
-			row[3] = fmt.Sprintf("%.0f", results[len(results)-1].time.Center/f.time.Center)
+	return book.race("permits", runs)
+}
+
+// flock is a count of permits in a file, read and written under a lock of it.
+type flock struct{ *os.File }
+
+func newFlock(path string) (flock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	return flock{f}, err
+}
+
+// count takes a permit and gives it back: two turns of lock, read, write.
+func (f flock) count() error {
+	var word [8]byte
+	for _, step := range []int64{1, -1} {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+			return err
 		}
-		rows = append(rows, row)
+		if _, err := f.ReadAt(word[:], 0); err != nil && err != io.EOF {
+			return err
+		}
+		binary.NativeEndian.PutUint64(word[:], binary.NativeEndian.Uint64(word[:])+uint64(step))
+		if _, err := f.WriteAt(word[:], 0); err != nil {
+			return err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+			return err
+		}
 	}
-	show("Permit: acquire and release, uncontended", rows...)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/failsafehttp"
 	"github.com/failsafe-go/failsafe-go/ratelimiter"
 	"github.com/failsafe-go/failsafe-go/timeout"
+	"github.com/gojek/heimdall/v7/httpclient"
 	"github.com/hashicorp/go-retryablehttp"
 
 	"github.com/resagent/resagent/agent"
@@ -46,6 +47,7 @@ const (
 	bare      = "bare base"
 	retryable = "go-retryablehttp alone"
 	failsafe  = "failsafe-go, equal stack"
+	heimdalls = "heimdall, retries alone"
 	oursOwn   = "resagent, process-local"
 	oursHost  = "resagent, host-wide"
 )
@@ -63,6 +65,7 @@ func stacks(s *client.Session) ([]stack, error) {
 		{bare, noop{}},
 		{retryable, &retryablehttp.RoundTripper{Client: retry}},
 		{failsafe, failsafeStack()},
+		{heimdalls, heimdallStack()},
 		{oursOwn, &transport.Transport{Base: noop{}, Policies: own, Agent: &client.Session{Socket: "/nonexistent/agent.sock"}}},
 		{oursHost, &transport.Transport{Base: noop{}, Agent: s}},
 	}, nil
@@ -80,6 +83,22 @@ func failsafeStack() http.RoundTripper {
 		timeout.New[*http.Response](10*time.Second),
 	)
 }
+
+// heimdallStack is its client with as many retries. Its other client has a
+// breaker and a limit of calls in flight (hystrix-go), but gives permits back
+// by another goroutine, later: at full speed a limit of 64 refuses one caller.
+func heimdallStack() http.RoundTripper {
+	return doer{httpclient.NewClient(httpclient.WithHTTPClient(&http.Client{Transport: noop{}}), httpclient.WithRetryCount(2))}
+}
+
+// doer is a client as a RoundTripper.
+type doer struct {
+	client interface {
+		Do(*http.Request) (*http.Response, error)
+	}
+}
+
+func (d doer) RoundTrip(req *http.Request) (*http.Response, error) { return d.client.Do(req) }
 
 // limited is a set whose upstream has every limit, none of which is reached.
 func limited(scope policies.Scope) *policies.Set {

@@ -1,0 +1,133 @@
+package main
+
+import "fmt"
+
+// row is a line of the budget: what was promised, and what was measured.
+type row struct {
+	what, goal string
+	measured   string
+	met        string // "yes", "no", or "not measured"
+	why        string // where it is not met: what the limit is
+}
+
+// Parts of others that the budget and the plots read.
+const (
+	partGET  = "calls: GET"
+	partPOST = "calls: POST of 10 KiB with GetBody"
+	partMiB  = "calls: POST of 1 MiB with GetBody"
+)
+
+// budget is the table of the goals, from the results.
+func budget(r *Results) []row {
+	rows := []row{
+		part(r, "A call through the full chain, beside failsafe-go's equal stack, less the bare base", "at most 0.35 of it",
+			partGET, oursOwn, failsafe, bare, 0.35, "allocation, the attempt's timer and context, gobreaker, and the copy of the request are what is left: DESIGN.md, \"What a call costs\""),
+		part(r, "The same, limits shared by the host", "at most 0.35 of it", partGET, oursHost, failsafe, bare, 0.35, "as above"),
+		allocations(r),
+		part(r, "POST of 10 KiB with GetBody, beside the same", "at most 0.2 of it", partPOST, oursHost, failsafe, bare, 0.2, "as the first row"),
+		bytesOf(r),
+		atMost(r, "Host-wide permit, acquire and release, uncontended", "at most 30 ns", "permits", permitHost, 30, 1, "ns"),
+		times(r),
+		atMost(r, "Hand-over of one contended permit between two processes, median", "at most 60 us", "hand-over", "median, held for 0s", 60e3, 1e3,
+			"us"),
+		atLeast(r, "Use of a contended limit, calls of 1 ms", "at least 0.95", "hand-over", "use of the limit, held for 1ms", 0.95),
+		atLeast(r, "Use of a contended limit, calls of 5 ms", "at least 0.95", "hand-over", "use of the limit, held for 5ms", 0.95),
+		ratio(r, "HTTP over loopback, limits of the host: throughput beside the bare transport", "at least 0.95 of it", "loopback",
+			loopOurs+", throughput", loopBare+", throughput", func(v float64) bool { return v >= 0.95 },
+			"client and server share the machine, so the chain's time per call is taken from both"),
+		ratio(r, "The same: p99", "at most 1.10 of it", "loopback", loopOurs+", p99", loopBare+", p99", func(v float64) bool { return v <= 1.10 },
+			"as above"),
+		ratio(r, "A call, 10,000 upstreams beside 1", "does not grow (at most 1.10)", "upstreams", "a call, one of 10000 upstreams",
+			"a call, one of 1 upstreams", func(v float64) bool { return v <= 1.10 }, ""),
+		ratio(r, "Calls to 10,000 upstreams in turn beside 1", "does not grow (at most 1.10)", "upstreams", "calls to 10000 upstreams in turn",
+			"calls to 1 upstreams in turn", func(v float64) bool { return v <= 1.10 },
+			"each upstream's state comes from memory instead of the processor's cache, and beyond 4,096 circuits idle ones are made anew"),
+		ratio(r, "A permit, 64 processes beside 1", "does not grow (at most 1.10)", "processes", "a permit, 64 processes attached",
+			"a permit, 1 processes attached", func(v float64) bool { return v <= 1.10 }, "the other processes are idle: what else the machine did"),
+	}
+	return rows
+}
+
+// unmeasured is a row of which the results say nothing.
+func unmeasured(what, goal string) row { return row{what: what, goal: goal, met: "not measured"} }
+
+func judged(what, goal, measured string, ok bool, why string) row {
+	if ok {
+		return row{what, goal, measured, "yes", ""}
+	}
+	return row{what, goal, measured, "no", why}
+}
+
+// part compares two things of a comparison, less what the base costs.
+func part(r *Results, what, goal, in, ours, theirs, base string, most float64, why string) row {
+	a, b, z := r.find(in, ours), r.find(in, theirs), r.find(in, base)
+	if a == nil || b == nil || z == nil {
+		return unmeasured(what, goal)
+	}
+	s := summary(ratios(a, b, z))
+	return judged(what, goal, fmt.Sprintf("%.2f %s", s.Center, spread(s)), s.Center <= most, why)
+}
+
+func ratio(r *Results, what, goal, in, ours, theirs string, ok func(float64) bool, why string) row {
+	a, b := r.find(in, ours), r.find(in, theirs)
+	if a == nil || b == nil {
+		return unmeasured(what, goal)
+	}
+	s := summary(ratios(a, b, nil))
+	return judged(what, goal, fmt.Sprintf("%.2f %s", s.Center, spread(s)), ok(s.Center), why)
+}
+
+// atMost compares a median with a number; per is the unit's size in the
+// series' own.
+func atMost(r *Results, what, goal, in, name string, most, per float64, unit string) row {
+	s := r.find(in, name)
+	if s == nil {
+		return unmeasured(what, goal)
+	}
+	m := summary(s.Values)
+	return judged(what, goal, fmt.Sprintf("%.3g %s %s", m.Center/per, unit, spread(m)), m.Center <= most,
+		"a hand-over is two messages by way of the agent, and three processes that the kernel has to give a processor in turn")
+}
+
+func atLeast(r *Results, what, goal, in, name string, least float64) row {
+	s := r.find(in, name)
+	if s == nil {
+		return unmeasured(what, goal)
+	}
+	m := summary(s.Values)
+	return judged(what, goal, fmt.Sprintf("%.3f %s", m.Center, spread(m)), m.Center >= least,
+		"what is missing is the hand-over between two calls")
+}
+
+func allocations(r *Results) row {
+	what, goal := "The same, allocations over the bare base", "at most 10"
+	a, b, z := r.find(partGET, oursHost), r.find(partGET, failsafe), r.find(partGET, bare)
+	if a == nil || b == nil || z == nil {
+		return unmeasured(what, goal)
+	}
+	n := a.Allocs - z.Allocs
+	return judged(what, goal, fmt.Sprintf("%d (failsafe-go: %d)", n, b.Allocs-z.Allocs), n <= 10, "")
+}
+
+// bytesOf says whether a body of 1 MiB is copied: what is allocated over the
+// bare base would say so.
+func bytesOf(r *Results) row {
+	what, goal := "POST of 1 MiB with GetBody, allocated over the bare base", "no copy"
+	a, b, z := r.find(partMiB, oursHost), r.find(partMiB, failsafe), r.find(partMiB, bare)
+	if a == nil || b == nil || z == nil {
+		return unmeasured(what, goal)
+	}
+	n := a.Bytes - z.Bytes
+	return judged(what, goal, fmt.Sprintf("%d B (failsafe-go: %d KiB)", n, (b.Bytes-z.Bytes)>>10), n < 64<<10, "")
+}
+
+// times compares a permit with asking Redis.
+func times(r *Results) row {
+	what, goal := "The same, beside a token from Redis on loopback", "at least 1,000 times cheaper"
+	a, b := r.find("permits", permitHost), r.find("permits", permitRedis)
+	if a == nil || b == nil {
+		return unmeasured(what, goal)
+	}
+	s := summary(ratios(b, a, nil))
+	return judged(what, goal, fmt.Sprintf("%.0f times %s", s.Center, spread(s)), s.Center >= 1000, "")
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/resagent/resagent/policies"
+	"github.com/resagent/resagent/transport"
+)
+
+const (
+	// callers call at once over loopback.
+	callers = 8
+	// slice is how long one of the two runs before the other has its turn:
+	// short, so that both meet the same machine.
+	slice = 250 * time.Millisecond
+)
+
+// The two that take turns over loopback.
+const (
+	loopBare = "http.Transport"
+	loopOurs = "resagent, host-wide"
+)
+
+// serve is an upstream in a process of its own. It prints its address, and
+// ends with its input.
+func serve() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	body := []byte(strings.Repeat("x", 100))
+	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(body) }))
+	fmt.Printf("\n%s\n", l.Addr())
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// loopback measures HTTP over loopback, bare and through the whole chain with
+// the limits of the host.
+func loopback(book *book) error {
+	set := limited(policies.ScopeHost)
+	up := set.Upstreams["upstream"]
+	up.Match = []policies.Match{{Host: "127.0.0.1"}}
+	set.Upstreams["upstream"] = up
+	h, err := newHost(set)
+	if err != nil {
+		return err
+	}
+	defer h.stop()
+	server, err := h.spawn("serve", "")
+	if err != nil {
+		return err
+	}
+	defer server.kill()
+	addr, err := server.out.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	s, err := h.session()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	pool := func() *http.Transport { return &http.Transport{MaxIdleConnsPerHost: 2 * callers} }
+	two := []stack{{loopBare, pool()}, {loopOurs, &transport.Transport{Base: pool(), Agent: s}}}
+	url := "http://" + strings.TrimSpace(addr) + "/"
+	rate, late := make([]Series, 2), make([]Series, 2)
+	for i, one := range two {
+		rate[i] = Series{Part: "loopback", Name: one.name + ", throughput", Unit: "calls/s"}
+		late[i] = Series{Part: "loopback", Name: one.name + ", p99", Unit: "ns"}
+		if _, err := rush(one, url, slice); err != nil { // connections are made
+			return err
+		}
+	}
+	for round := range 4 * book.rounds {
+		for k := range two {
+			i := (round + k) % 2 // each begins as often as the other
+			took, err := rush(two[i], url, slice)
+			if err != nil {
+				return err
+			}
+			rate[i].Values = append(rate[i].Values, rounded(float64(len(took))/slice.Seconds()))
+			late[i].Values = append(late[i].Values, rounded(float64(took[len(took)*99/100])))
+		}
+	}
+	for _, s := range append(rate, late...) {
+		book.add(s)
+	}
+	return nil
+}
+
+// rush calls url at full speed for d and returns how long each call took,
+// sorted.
+func rush(t http.RoundTripper, url string, d time.Duration) ([]time.Duration, error) {
+	took, errs := make([][]time.Duration, callers), make([]error, callers)
+	var all sync.WaitGroup
+	end := time.Now().Add(d)
+	for i := range callers {
+		all.Go(func() {
+			for began := time.Now(); began.Before(end) && errs[i] == nil; began = time.Now() {
+				req, err := http.NewRequest(http.MethodGet, url, nil)
+				if err != nil {
+					errs[i] = err
+					return
+				}
+				resp, err := t.RoundTrip(req)
+				if err != nil {
+					errs[i] = err
+					return
+				}
+				_, errs[i] = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				took[i] = append(took[i], time.Since(began))
+			}
+		})
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	out := slices.Concat(took...)
+	slices.Sort(out)
+	return out, nil
+}
