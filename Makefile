@@ -13,10 +13,10 @@ BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=
 # As root on Debian the package is tried in a container with a systemd of its own.
 BOOTED   := $(shell test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo 1)
 # Modules of their own: peers and tools, which never enter the product's go.mod.
-MODULES  := $(filter-out integration/tools,$(patsubst %/go.mod,%,$(wildcard integration/*/go.mod)))
+MODULES  := $(filter-out integration/tools,$(patsubst %/go.mod,%,$(wildcard integration/*/go.mod idempotency/*/go.mod)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race container cross modules fuzz bench soak lint install deb
+.PHONY: help demo test race container cross modules redis fuzz bench soak lint install deb
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -37,8 +37,13 @@ cross: ## Compile the transport for the systems that have no agent
 	GOOS=darwin $(GO) build ./transport/... ./agent/client/...
 	GOOS=windows $(GO) build ./transport/... ./agent/client/...
 
-modules: ## Vet and test the modules under integration/
-	@set -e; for m in $(MODULES); do echo "$$m"; (cd $$m && $(GO) vet ./... && $(GO) test ./...); done
+modules: redis ## Vet and test the modules of their own: integration/*, idempotency/redisstore
+	@set -e; for m in $(MODULES); do echo "$$m"; (cd $$m && $(GO) vet ./...); \
+	  test $$m != idempotency/redisstore || command -v redis-server >/dev/null || { echo "NOT TESTED: $$m needs redis-server (Debian: apt-get install redis-server)"; continue; }; \
+	  (cd $$m && $(GO) test ./...); done
+
+redis: # What idempotency/redisstore is tried with, where it can be installed
+	@test -z "$(BOOTED)" || command -v redis-server >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends redis-server; }
 
 fuzz: ## Fuzz each target for FUZZTIME (10s)
 	@$(GO) list ./... | while read -r p; do $(GO) test -list '^Fuzz' $$p | grep '^Fuzz' | while read -r f; do \

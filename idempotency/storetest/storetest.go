@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) idempotency.Store) {
 		{"of many that claim at once one gets the key", together},
 		{"of many that claim a lost lease at once one gets the key", togetherOverdue},
 		{"keys do not touch each other", apart},
+		{"100 requests with one key at once are one execution", requests},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := &fixture{T: t, store: open(t), print: idempotency.Fingerprint{1}}
