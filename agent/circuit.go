@@ -116,9 +116,9 @@ func (c *circuit) watch(now time.Duration) {
 	var all []evidence
 	looked := c.looked
 	for _, one := range c.callers {
-		before := one.seen.Bad
+		before := one.seen
 		one.read(now, c.set.Window, looked)
-		if one.seen.Bad != before {
+		if one.seen.Bad != before.Bad || one.seen.Slow != before.Slow {
 			c.failed = now
 		}
 		if e, calls := one.says(now, c.set.Window); calls {
@@ -126,7 +126,7 @@ func (c *circuit) watch(now time.Duration) {
 		}
 	}
 	if verdict(&c.set, all) {
-		c.open(now, "calls of the host fail")
+		c.open(now, "calls of the host fail, or are slow")
 		return
 	}
 	if now-c.failed < calm {
@@ -137,7 +137,7 @@ func (c *circuit) watch(now time.Duration) {
 	c.looked, c.next = false, 0
 	for _, one := range c.callers {
 		one.cell.Clean()
-		if one.cell.Read().Bad != one.seen.Bad {
+		if t := one.cell.Read(); t.Bad != one.seen.Bad || t.Slow != one.seen.Slow {
 			c.looked, c.next = true, now+glance
 		}
 	}

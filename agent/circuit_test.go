@@ -14,7 +14,7 @@ import (
 )
 
 func breakerSettings() policies.CircuitBreaker {
-	return policies.CircuitBreaker{FailureRate: 0.5, MinRequests: 20, ConsecutiveFailures: 20,
+	return policies.CircuitBreaker{FailureRate: 0.5, MinRequests: 20, ConsecutiveFailures: 20, SlowCallDuration: time.Second, SlowCallRate: 0.5,
 		Window: 10 * time.Second, OpenFor: 5 * time.Second, MaxOpenFor: 60 * time.Second, HalfOpenRequests: 1}
 }
 
@@ -49,6 +49,10 @@ func TestVerdict(t *testing.T) {
 		"two, both fail":                        {callers(2, evidence{run: 10, bad: 10}), true},
 		"one in ten fails for everybody":        {callers(20, evidence{run: 1, bad: 10, good: 90}), true}, // at this instant 20 in a row
 		"one in ten fails, most just succeeded": {append(callers(18, evidence{bad: 10, good: 90}), callers(2, evidence{run: 1, bad: 10, good: 90})...), false},
+		"twenty, all slow":                      {callers(20, evidence{good: 10, slow: 5}), true},
+		"twenty, of which one is slow":          {append(callers(19, well), evidence{good: 5000, slow: 5000}), false},
+		"twenty, of which one lies of slowness": {append(callers(19, well), evidence{good: liar, slow: liar}), false},
+		"slow, too few to say":                  {callers(2, evidence{good: 9, slow: 9}), false},
 		"all of one user fail, another's not":   {append(callers(5, evidence{uid: 1, run: 50, bad: 50}), callers(3, evidence{uid: 2, good: 50})...), false},
 		"both users fail":                       {append(callers(5, evidence{uid: 1, run: 50, bad: 50}), callers(3, evidence{uid: 2, run: 5, bad: 5})...), true},
 	} {
@@ -67,7 +71,8 @@ func TestOneCallerOpensNothing(t *testing.T) {
 		set.FailureRate = rapid.Float64Range(0.01, 1).Draw(t, "rate")
 		set.ConsecutiveFailures = rapid.IntRange(0, 50).Draw(t, "consecutive")
 		set.MinRequests = rapid.IntRange(1, 50).Draw(t, "min")
-		all := []evidence{{uid: rapid.IntRange(0, 2).Draw(t, "uid"), good: rapid.Uint64().Draw(t, "good"), bad: rapid.Uint64().Draw(t, "bad"), run: rapid.Uint64().Draw(t, "run")}}
+		set.SlowCallRate = rapid.Float64Range(0.01, 1).Draw(t, "slow rate")
+		all := []evidence{{slow: rapid.Uint64().Draw(t, "slow"), uid: rapid.IntRange(0, 2).Draw(t, "uid"), good: rapid.Uint64().Draw(t, "good"), bad: rapid.Uint64().Draw(t, "bad"), run: rapid.Uint64().Draw(t, "run")}}
 		for range rapid.IntRange(1, 20).Draw(t, "others") {
 			all = append(all, evidence{uid: rapid.IntRange(0, 2).Draw(t, "uid"), good: rapid.Uint64Range(0, 1000).Draw(t, "good")})
 		}
@@ -261,6 +266,45 @@ func TestForced(t *testing.T) {
 	p.pass(59 * time.Minute)
 	p.is(page.CircuitOpen)
 	p.pass(2 * time.Minute)
+	p.is(page.CircuitClosed)
+}
+
+// Slow calls open the circuit as failures do, also where the agent hears first
+// of one and did not look at the successes before; the agent goes to sleep again.
+func TestCircuitOpensOnSlowCalls(t *testing.T) {
+	p := newPlay(t, 2)
+	call := func(slow bool) {
+		for i := range p.procs {
+			if slow && p.cell(i).Slow() {
+				p.c.dirty(p.now)
+			}
+			p.cell(i).Good(p.now)
+		}
+	}
+	for range 100 {
+		call(false)
+	}
+	call(true)
+	p.pass(2 * time.Second)
+	p.is(page.CircuitClosed)
+	if p.c.next != 0 {
+		t.Fatal("nothing is slow any more, and the circuit is still looked at")
+	}
+	for range 8 { // two callers, 18 of 20
+		call(true)
+		p.pass(10 * time.Millisecond)
+		p.is(page.CircuitClosed)
+	}
+	call(true)
+	p.pass(10 * time.Millisecond)
+	p.is(page.CircuitOpen)
+
+	p = newPlay(t, 2)
+	p.c.set.SlowCallDuration = 0 // off, whatever older or lying processes count
+	for range 100 {
+		call(true)
+	}
+	p.pass(2 * time.Second)
 	p.is(page.CircuitClosed)
 }
 

@@ -22,9 +22,12 @@ type caller struct {
 
 	seen   page.Tally
 	runAt  uint64 // of the run, when the circuit last began anew
-	window [parts]struct{ good, bad uint64 }
+	window [parts]counts
 	newest int64 // the number of the newest part
 }
+
+// counts are those of one part of a window; slow calls are among the others.
+type counts struct{ good, bad, slow uint64 }
 
 // mostAtOnce is the largest step of a count between two readings that is
 // believed: more than a process can do.
@@ -47,6 +50,7 @@ func (c *caller) read(now, window time.Duration, looked bool) {
 		p.good += step(c.seen.Good, t.Good)
 	}
 	p.bad += step(c.seen.Bad, t.Bad)
+	p.slow += step(c.seen.Slow, t.Slow)
 	if t.Run < c.runAt || t.Good != c.seen.Good {
 		c.runAt = 0
 	}
@@ -57,7 +61,7 @@ func (c *caller) read(now, window time.Duration, looked bool) {
 func (c *caller) forget(now, window time.Duration) {
 	n := int64(now / max(1, window/parts))
 	for i := max(c.newest+1, n-parts+1); i <= n; i++ {
-		c.window[i%parts] = struct{ good, bad uint64 }{}
+		c.window[i%parts] = counts{}
 	}
 	c.newest = max(c.newest, n)
 }
@@ -66,13 +70,14 @@ func (c *caller) forget(now, window time.Duration) {
 func (c *caller) anew() {
 	c.seen = c.cell.Read()
 	c.runAt = c.seen.Run
-	c.window = [parts]struct{ good, bad uint64 }{}
+	c.window = [parts]counts{}
 }
 
 // evidence is what one caller says about an authority in the window.
 type evidence struct {
 	uid       int
 	good, bad uint64
+	slow      uint64 // of those
 	run       uint64
 }
 
@@ -82,7 +87,11 @@ func (c *caller) says(now, window time.Duration) (evidence, bool) {
 	for _, p := range c.window {
 		e.good += p.good
 		e.bad += p.bad
+		e.slow += p.slow
 	}
+	// The successes of a time when nobody looked are left out, not the slow
+	// ones: a slow call is a call.
+	e.good += max(e.slow, e.good+e.bad) - (e.good + e.bad)
 	if now-c.seen.Last > window || c.seen.Last > now+time.Second {
 		return e, e.good+e.bad > 0
 	}
@@ -95,7 +104,8 @@ func (c *caller) says(now, window time.Duration) (evidence, bool) {
 // or more, and of two users where more than one calls, must fail by their own
 // measure; or there is only one.
 func verdict(set *policies.CircuitBreaker, all []evidence) bool {
-	return byRun(set, all) || byRate(set, all)
+	return byRun(set, all) || byRate(set, all, set.FailureRate, func(e evidence) uint64 { return e.bad }) ||
+		set.SlowCallDuration > 0 && byRate(set, all, set.SlowCallRate, func(e evidence) uint64 { return e.slow })
 }
 
 func byRun(set *policies.CircuitBreaker, all []evidence) bool {
@@ -110,18 +120,19 @@ func byRun(set *policies.CircuitBreaker, all []evidence) bool {
 	return sum >= uint64(set.ConsecutiveFailures) && quorum(all, func(e evidence) bool { return e.run > 0 })
 }
 
-func byRate(set *policies.CircuitBreaker, all []evidence) bool {
+// byRate says whether so large a part of the calls were of one kind.
+func byRate(set *policies.CircuitBreaker, all []evidence, rate float64, of func(evidence) uint64) bool {
 	most := float64(median(all, func(e evidence) uint64 { return e.good + e.bad }))
 	var bad, calls float64
 	for _, e := range all {
 		if n := float64(e.good + e.bad); n > 0 {
 			part := min(1, most/n)
-			bad += part * float64(e.bad)
+			bad += part * float64(of(e))
 			calls += part * n
 		}
 	}
-	return calls >= float64(set.MinRequests) && bad >= set.FailureRate*calls && quorum(all, func(e evidence) bool {
-		return e.bad > 0 && float64(e.bad) >= set.FailureRate*float64(e.good+e.bad)
+	return calls >= float64(set.MinRequests) && bad >= rate*calls && quorum(all, func(e evidence) bool {
+		return of(e) > 0 && float64(of(e)) >= rate*float64(e.good+e.bad)
 	})
 }
 

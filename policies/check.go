@@ -197,6 +197,9 @@ func (c *checker) resolved(path string, upstream *Policy) {
 	if b := p.CircuitBreaker; b != nil && b.MaxOpenFor != 0 && b.MaxOpenFor < b.OpenFor {
 		c.pair(path, "circuit_breaker", ".max_open_for", fmt.Sprintf("%s is below open_for, %s", formatDuration(b.MaxOpenFor), formatDuration(b.OpenFor)), "write at least open_for")
 	}
+	if b := p.CircuitBreaker; b != nil && p.Timeout.Attempt > 0 && b.SlowCallDuration >= p.Timeout.Attempt {
+		c.pair(path, "circuit_breaker", ".slow_call_duration", fmt.Sprintf("%s is not below timeout.attempt, %s", formatDuration(b.SlowCallDuration), formatDuration(p.Timeout.Attempt)), "write less, or none")
+	}
 	c.hedge(path, &p)
 	c.bare(path, upstream)
 	c.serveFresh(path, upstream)

@@ -196,6 +196,13 @@ type CircuitBreaker struct {
 	// only the rate does.
 	ConsecutiveFailures int           `json:"consecutive_failures,omitempty"`
 	Window              time.Duration `json:"window,omitempty"` // built-in: 10 s
+	// SlowCallDuration: a call whose response headers take longer is slow. The
+	// time counts from when the attempt has its permits, and anew whenever the
+	// request body moves. SlowCallRate of the calls in Window, above 0 and at
+	// most 1, opens the circuit too, once there are MinRequests of them; a
+	// slow probe counts as failed. Built-in: none, and 0.5.
+	SlowCallDuration time.Duration `json:"slow_call_duration,omitempty"`
+	SlowCallRate     float64       `json:"slow_call_rate,omitempty"`
 	// OpenFor is how long it stays open, doubled up to MaxOpenFor on repeated
 	// failure. Built-in: 5 s and 60 s.
 	OpenFor    time.Duration `json:"open_for,omitempty"`

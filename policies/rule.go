@@ -88,6 +88,8 @@ var rules = map[string]rule{
 	"circuit_breaker.min_requests":         count("a number of requests, 1 or more"),
 	"circuit_breaker.consecutive_failures": orNone(count("a number of failures, 1 or more")),
 	"circuit_breaker.window":               {write: "a duration of at least 10ms, such as 10s", min: float64(10 * time.Millisecond), max: float64(maxDuration)},
+	"circuit_breaker.slow_call_duration":   orNone(duration("2s")),
+	"circuit_breaker.slow_call_rate":       fraction,
 	"circuit_breaker.open_for":             duration("5s"),
 	"circuit_breaker.max_open_for":         duration("60s"),
 	"circuit_breaker.half_open_requests":   count("a number of probes, 1 or more"),

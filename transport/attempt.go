@@ -38,6 +38,7 @@ type attempt struct {
 	mu     sync.Mutex // guards what follows
 	phase  phase
 	since  time.Duration // when the phase began, since c.start
+	sent   time.Duration // when the phase sent did; 0: not yet
 	fires  time.Duration // when the timer will, since c.start; 0: it is not set
 	struck error         // why the timer cancelled the attempt
 
@@ -158,10 +159,30 @@ func (a *attempt) report(o outcome, own bool) {
 	}
 	t, p := a.ticket, a.probe
 	a.ticket, a.probe = spent, client.Probe{}
+	if b.set.SlowCallDuration > 0 {
+		o = a.timed(o, b.set.SlowCallDuration)
+	}
 	if b.host != nil {
 		b.tellHost(t, p, o, own, a.c.start)
 	}
 	a.c.circuit(b.record(t, o))
+}
+
+// timed makes of an outcome the one of a call that took longer than most.
+func (a *attempt) timed(o outcome, most time.Duration) outcome {
+	a.mu.Lock()
+	since := a.sent
+	a.mu.Unlock()
+	if since == 0 || a.c.since()-max(since, time.Duration(a.moved.Load())) <= most {
+		return o
+	}
+	switch o {
+	case success:
+		return slowSuccess
+	case failure:
+		return slowFailure
+	}
+	return o
 }
 
 // spent marks a ticket that was recorded. No word has all its bits set.

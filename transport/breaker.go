@@ -27,7 +27,7 @@ type breaker struct {
 
 	word atomic.Uint64 // state:2 | epoch:14 | until:48, microseconds since born
 	run  atomic.Int32  // failures since the last success
-	gb   atomic.Pointer[gobreaker.CircuitBreaker[struct{}]]
+	gb   atomic.Pointer[judges]
 
 	openings openings // the waits that an opening ends
 
@@ -60,7 +60,12 @@ const (
 	ignored outcome = iota // says nothing about the upstream
 	success
 	failure
+	slowSuccess // a success that took too long
+	slowFailure // a failure that did
 )
+
+// failed says whether a call that ended so has failed.
+func (o outcome) failed() bool { return o == failure || o == slowFailure }
 
 // change is what an outcome did to the circuit.
 type change uint8
@@ -93,15 +98,28 @@ func newBreaker(set policies.CircuitBreaker, now time.Time) *breaker {
 	return b
 }
 
-// judge makes the gobreaker of one closed period.
-func (b *breaker) judge() *gobreaker.CircuitBreaker[struct{}] {
+// judges are those of one closed period: of failures, and of slow calls.
+type judges struct {
+	failures *gobreaker.CircuitBreaker[struct{}]
+	slow     *gobreaker.CircuitBreaker[struct{}] // nil: no call is slow
+}
+
+func (b *breaker) judge() *judges {
+	j := &judges{failures: b.judgeOf(b.set.FailureRate)}
+	if b.set.SlowCallDuration > 0 {
+		j.slow = b.judgeOf(b.set.SlowCallRate)
+	}
+	return j
+}
+
+func (b *breaker) judgeOf(rate float64) *gobreaker.CircuitBreaker[struct{}] {
 	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Interval:     b.set.Window,
 		BucketPeriod: max(b.set.Window/10, 1),
 		ReadyToTrip: func(n gobreaker.Counts) bool {
 			// Requests also counts outcomes that are being told.
 			ended := n.TotalSuccesses + n.TotalFailures
-			return ended >= uint32(b.set.MinRequests) && float64(n.TotalFailures) >= b.set.FailureRate*float64(ended)
+			return ended >= uint32(b.set.MinRequests) && float64(n.TotalFailures) >= rate*float64(ended)
 		},
 	})
 }
@@ -157,14 +175,16 @@ func (b *breaker) record(t ticket, o outcome) change {
 		return b.recordProbe(t, o)
 	}
 	switch o {
-	case success:
+	case success, slowSuccess:
 		if b.run.Load() != 0 {
 			b.run.Store(0)
 		}
-		b.judged(succeeds)
-	case failure:
+		if b.judged(o) {
+			return b.trip(t, time.Now())
+		}
+	case failure, slowFailure:
 		run := b.run.Add(1)
-		tripped := b.judged(fails)
+		tripped := b.judged(o)
 		if tripped || b.set.ConsecutiveFailures > 0 && int(run) >= b.set.ConsecutiveFailures {
 			return b.trip(t, time.Now())
 		}
@@ -187,10 +207,25 @@ var errFailed = errors.New("failed")
 func succeeds() (struct{}, error) { return struct{}{}, nil }
 func fails() (struct{}, error)    { return struct{}{}, errFailed }
 
-// judged tells gobreaker an outcome, and says whether it would open.
-func (b *breaker) judged(outcome func() (struct{}, error)) bool {
-	gb := b.gb.Load()
-	switch _, err := gb.Execute(outcome); err {
+// judged tells the judges an outcome, and says whether one would open.
+func (b *breaker) judged(o outcome) bool {
+	j := b.gb.Load()
+	how := succeeds
+	if o.failed() {
+		how = fails
+	}
+	tripped := tell(j.failures, how)
+	if j.slow != nil {
+		if how = succeeds; o == slowSuccess || o == slowFailure {
+			how = fails
+		}
+		tripped = tell(j.slow, how) || tripped
+	}
+	return tripped
+}
+
+func tell(gb *gobreaker.CircuitBreaker[struct{}], how func() (struct{}, error)) bool {
+	switch _, err := gb.Execute(how); err {
 	case nil:
 		return false
 	case errFailed:
@@ -217,7 +252,7 @@ func (b *breaker) recordProbe(t ticket, o outcome) change {
 		b.gb.Store(b.judge())
 		b.word.Store(pack(closed, epochOf(uint64(t))+1, 0))
 		return reclosed
-	case failure:
+	case failure, slowSuccess, slowFailure: // slow is what it was opened for
 		b.openLocked(epochOf(uint64(t)), time.Now())
 		return opened
 	}

@@ -24,7 +24,7 @@ func (a *attempt) startClock() {
 		now = a.c.since()
 	}
 	a.mu.Lock()
-	a.phase, a.since = sent, now
+	a.phase, a.since, a.sent = sent, now, max(1, now)
 	a.arm(now)
 	a.mu.Unlock()
 }

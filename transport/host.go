@@ -139,7 +139,7 @@ func (b *breaker) tellHost(t ticket, p client.Probe, o outcome, own bool, began 
 		switch o {
 		case success:
 			p.End(client.ProbeSuccess)
-		case failure:
+		case failure, slowSuccess, slowFailure:
 			p.End(client.ProbeFailure)
 		default:
 			p.End(client.ProbeNothing)
@@ -149,12 +149,15 @@ func (b *breaker) tellHost(t ticket, p client.Probe, o outcome, own bool, began 
 	if !b.stands(t) {
 		return
 	}
+	if !own && (o == slowSuccess || o == slowFailure) {
+		b.host.Slow()
+	}
 	switch {
-	case o == success:
+	case o == success, o == slowSuccess:
 		b.host.Good(began)
-	case o == failure && own:
+	case o.failed() && own:
 		b.host.Own(began)
-	case o == failure:
+	case o.failed():
 		b.host.Bad(began)
 	}
 }

@@ -169,6 +169,16 @@ func (c *Circuit) Bad(t time.Time) {
 	}
 }
 
+// Slow counts one that took too long, before Good or Bad counts how it ended.
+func (c *Circuit) Slow() {
+	if b := c.bound.Load(); b != nil {
+		if b.cell.Slow() {
+			b.link.conn.SendHint(wire.Dirty, b.index)
+		}
+		runtime.KeepAlive(b)
+	}
+}
+
 // Own counts one that failed for a reason of this process's own.
 func (c *Circuit) Own(t time.Time) {
 	if b := c.bound.Load(); b != nil {

@@ -30,7 +30,8 @@
 //	          24     failures since the last success
 //	          32     time of the last count, tenths of a second since boot
 //	          40     dirty: 0 or 1                                (process sets, agent clears)
-//	          48     unused, zero
+//	          48     slow calls, a count that only grows                  (process writes)
+//	          56     unused, zero
 //
 //	control   0      magic, 8 bytes
 //	          8      layout version, 8 bytes

@@ -26,7 +26,8 @@ type Outcome struct {
 	run   atomic.Uint64 // failures since the last success
 	last  atomic.Uint64 // when a call was last counted, in tenths of a second since boot
 	dirty atomic.Uint64
-	_     [2]uint64
+	slow  atomic.Uint64 // calls that took too long, however they ended; good or bad counts them too
+	_     [1]uint64
 }
 
 // Outcome returns outcome cell i, 0 <= i < [Outcomes].
@@ -59,6 +60,13 @@ func (o *Outcome) Bad(now time.Duration) bool {
 	return o.dirty.Swap(1) == 0
 }
 
+// Slow counts a call that took too long, beside what it ended in; call it
+// before that is counted. True: the agent is to be told.
+func (o *Outcome) Slow() bool {
+	o.slow.Add(1)
+	return o.dirty.Swap(1) == 0
+}
+
 // Own counts a failure that is this process's own.
 func (o *Outcome) Own(now time.Duration) {
 	o.own.Add(1)
@@ -67,14 +75,14 @@ func (o *Outcome) Own(now time.Duration) {
 
 // Tally is one reading of an outcome cell.
 type Tally struct {
-	Good, Bad, Own, Run uint64
-	Last                time.Duration // to a tenth of a second, rounded down
+	Good, Bad, Own, Run, Slow uint64
+	Last                      time.Duration // to a tenth of a second, rounded down
 }
 
 // Read reads each count once.
 func (o *Outcome) Read() Tally {
 	return Tally{
-		Good: o.good.Load(), Bad: o.bad.Load(), Own: o.own.Load(), Run: o.run.Load(),
+		Good: o.good.Load(), Bad: o.bad.Load(), Own: o.own.Load(), Run: o.run.Load(), Slow: o.slow.Load(),
 		Last: time.Duration(min(o.last.Load(), 1<<36)) * lastUnit,
 	}
 }

@@ -42,6 +42,9 @@ func TestOutcomeCounts(t *testing.T) {
 	if !o.Bad(0) {
 		t.Error("after Clean the agent is to be told again")
 	}
+	if o.Clean(); !o.Slow() || o.Slow() || o.Read().Slow != 2 {
+		t.Errorf("the agent is to be told of the first slow call, and only of that; counted are %d of 2", o.Read().Slow)
+	}
 	if got := p.Outcome(0).Read(); got != (Tally{}) {
 		t.Errorf("another cell was written: %+v", got)
 	}
