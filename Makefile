@@ -52,11 +52,12 @@ fuzz: ## Fuzz each target for FUZZTIME (10s)
 bench: ## Measure, beside the peers, in one run (6 to 8 minutes), and write docs/PERFORMANCE.md and its plots
 	$(GO) run -C integration/bench . $(BENCHFLAGS)
 
-soak: ## Run 1,000,000 steps of the model, 10,000 charges through SIGKILLs, the tests over processes COUNT (20) times, then kills and restarts for SOAK (5m)
+soak: ## Run 1,000,000 steps of the model, 10,000 charges through SIGKILLs, the tests over processes COUNT (20) times, then kills and restarts for SOAK (5m; 1h and more for the slopes of memory, goroutines, descriptors)
 	STEPS=1000000 $(GO) test -v -count 1 -timeout 30m -run ManySteps ./agent
 	CHARGES=10000 $(GO) test -v -count 1 -timeout 60m -run 'ThroughKills|WithoutATransaction' ./idempotency/sqlitestore
 	SOAK= $(GO) test -count $(COUNT) -timeout 4h ./agent/... ./integration/... ./cmd/...
 	SOAK=$(SOAK) $(GO) test -race -v -count 1 -timeout 48h -run ThroughKills ./integration
+	SOAK=$(SOAK) $(GO) test -v -count 1 -timeout 48h -run SlopesStayFlat ./integration
 
 lint: bin/staticcheck ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -d . ; exit 1; }

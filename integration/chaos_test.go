@@ -90,6 +90,9 @@ type chaos struct {
 	h       *host
 	limit   int
 	workers []*worker
+	// policy is what the host's file says with a limit; nil: [bulkhead].
+	policy func(limit int) string
+	steady int // further workers, to whom nothing is done
 
 	killed, stopped, restarts, changes int
 	most                               int
@@ -153,7 +156,7 @@ func (c *chaos) stopIdle() {
 func (c *chaos) stop(choose func() *worker, afterwards func(*worker)) {
 	c.stopped++
 	c.note("stop worker")
-	c.h.sessions(len(c.workers))
+	c.h.sessions(len(c.workers) + c.steady)
 	w := choose()
 	w.signal(syscall.SIGSTOP)
 	c.u.further(c.random.IntN(100))
@@ -174,7 +177,7 @@ func (c *chaos) killAgent() {
 	c.note("kill agent")
 	c.restarts++
 	// A process that has not heard of the agent yet would be without limits.
-	c.h.sessions(len(c.workers))
+	c.h.sessions(len(c.workers) + c.steady)
 	c.h.kill()
 	pause := time.NewTimer(time.Duration(c.random.Int64N(int64(200 * time.Millisecond))))
 	defer pause.Stop()
@@ -198,7 +201,11 @@ func (c *chaos) changeLimit() {
 	if limit > c.limit {
 		c.u.allow(limit)
 	}
-	c.h.reload(bulkhead(c.u, limit))
+	if c.policy != nil {
+		c.h.reload(c.policy(limit))
+	} else {
+		c.h.reload(bulkhead(c.u, limit))
+	}
 	if limit < c.limit {
 		// Calls with an earlier permit may still be on their way.
 		mark := c.u.now() + 100*time.Millisecond

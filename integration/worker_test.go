@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,8 @@ const (
 	stampEnv = "RESAGENT_TEST_STAMP"
 	// brokenEnv has every attempt of the worker fail before it leaves.
 	brokenEnv = "RESAGENT_TEST_BROKEN"
+	// countEnv has the worker say every second how many goroutines it has.
+	countEnv = "RESAGENT_TEST_COUNT"
 )
 
 // order is what a worker is told, a line of JSON on its standard input. At its
@@ -54,8 +57,9 @@ type order struct {
 
 // word is what a worker says, a line of JSON on its standard output.
 type word struct {
-	Failed string `json:",omitempty"` // a call that was not answered
-	Report *report
+	Failed     string `json:",omitempty"` // a call that was not answered
+	Goroutines int    `json:",omitempty"`
+	Report     *report
 }
 
 // report is a worker's account of itself.
@@ -89,6 +93,13 @@ func work() {
 		mu.Lock()
 		defer mu.Unlock()
 		out.Encode(w)
+	}
+	if os.Getenv(countEnv) != "" {
+		go func() {
+			for range time.Tick(time.Second) {
+				say(word{Goroutines: runtime.NumGoroutine()})
+			}
+		}()
 	}
 	var calls, answered, failed, good atomic.Int64
 	call := func(url string) {
@@ -187,6 +198,8 @@ type worker struct {
 	failures []string
 	report   *report
 	over     bool
+
+	goroutines atomic.Int64
 }
 
 var workers atomic.Int64
@@ -257,6 +270,9 @@ func (w *worker) listen(out io.Reader) {
 		w.mu.Lock()
 		if said.Failed != "" {
 			w.failures = append(w.failures, said.Failed)
+		}
+		if said.Goroutines > 0 {
+			w.goroutines.Store(int64(said.Goroutines))
 		}
 		if said.Report != nil {
 			w.report = said.Report
