@@ -195,6 +195,7 @@ func (a *allocator) read(l *limit, now time.Duration) []view {
 
 // look decides about one limit, and does it.
 func (a *allocator) look(l *limit, now time.Duration) {
+	l.looked = now
 	switch {
 	case l.removed:
 		a.lookRemoved(l, now)
@@ -335,29 +336,6 @@ func (a *allocator) dropHolder(h *holder) {
 	}
 	a.ledger.freeEntry(h.slot)
 	delete(h.process.holders, h.cell)
-}
-
-// lookAt is a process's hint about one of its cells.
-func (a *allocator) lookAt(p *process, cell int, now time.Duration) {
-	if h := p.holders[cell]; h != nil {
-		a.look(h.limit, now)
-	}
-}
-
-// tick looks at the limits that are due, and says when to come again; zero:
-// not until something happens.
-func (a *allocator) tick(now time.Duration) (next time.Duration) {
-	for l, at := range a.hot {
-		if at <= now {
-			a.look(l, now)
-		}
-	}
-	for _, at := range a.hot {
-		if next == 0 || at < next {
-			next = at
-		}
-	}
-	return next
 }
 
 // die begins the end of a process: what it held rests until [allocator.bury].

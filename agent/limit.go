@@ -24,6 +24,11 @@ const (
 	// unseen is how long a grant is left alone that its process has not looked
 	// at; after that its process counts as stopped.
 	unseen = time.Millisecond
+	// apart is how long after a look the next one may begin for a hint, for each
+	// holder beyond the first crowd: a look reads all cells, so one answers all
+	// the hints before it.
+	apart = time.Microsecond
+	crowd = 64
 	// settle is how long a dead process's permits rest.
 	settle = 25 * time.Millisecond
 )
@@ -41,6 +46,7 @@ type limit struct {
 	removed  bool          // by a reload: drained, nothing granted
 
 	holders []*holder
+	looked  time.Duration  // the last time
 	turns   uint64         // counts grants, to serve the longest unserved first
 	users   map[int]uint64 // turns at each user's last grant
 }
@@ -164,88 +170,4 @@ func (l *limit) seizeIdle(now time.Duration, views []view, orders []order, need 
 			return
 		}
 	}
-}
-
-// grants divides free permits or tokens between those who wait: to the user
-// with least, in it to the process with least, and among equals to the one
-// served longest ago, one at a time. What is left when all are served goes to
-// them as well, in bounds, so that a growing process asks less often.
-func (l *limit) grants(free int, views []view) []int {
-	give := make([]int, len(views))
-	held := make(map[int]int)
-	var open []int
-	for i, v := range views {
-		if l.kind == wire.Bulkhead {
-			held[v.uid] += v.granted // tokens are spent, not held
-		}
-		if v.waiting > 0 && v.attached {
-			open = append(open, i)
-		}
-	}
-	if len(open) == 0 {
-		return give
-	}
-	served := slices.Clone(open)
-	for free > 0 && len(open) > 0 {
-		best := 0
-		for k, i := range open[1:] {
-			if l.before(views, give, held, i, open[best]) {
-				best = k + 1
-			}
-		}
-		i := open[best]
-		v := views[i]
-		if l.kind == wire.Bulkhead && held[v.uid] >= l.perUser {
-			open = slices.Delete(open, best, best+1)
-			continue
-		}
-		// Alone in waiting, it need not be counted out one by one.
-		n := 1
-		if len(open) == 1 {
-			n = min(free, v.waiting-give[i])
-			if l.kind == wire.Bulkhead {
-				n = min(n, l.perUser-held[v.uid])
-			}
-		}
-		give[i] += n
-		held[v.uid] += n
-		free -= n
-		if give[i] >= v.waiting {
-			open = slices.Delete(open, best, best+1)
-		}
-	}
-	// Only half of what is left, so that the next process finds some without a
-	// taking-back.
-	spare := free / 2 / len(served)
-	for _, i := range served {
-		v := views[i]
-		n := min(spare, v.batch)
-		if l.kind == wire.Bulkhead {
-			n = max(0, min(spare, v.inUse+v.waiting, l.perUser-held[v.uid]))
-		}
-		give[i] += n
-		held[v.uid] += n
-	}
-	return give
-}
-
-// before: holder a is served before holder b. Users come first, by what they
-// hold and then by their last turn; then the processes of one user likewise.
-func (l *limit) before(views []view, give []int, held map[int]int, a, b int) bool {
-	va, vb := views[a], views[b]
-	has := func(i int) int {
-		if l.kind == wire.Bulkhead {
-			return views[i].granted + give[i]
-		}
-		return give[i]
-	}
-	if va.uid != vb.uid {
-		if c := cmp.Compare(held[va.uid], held[vb.uid]); c != 0 {
-			return c < 0
-		}
-		if c := cmp.Compare(l.users[va.uid], l.users[vb.uid]); c != 0 {
-			return c < 0
-		}
-	}
-	return cmp.Or(cmp.Compare(has(a), has(b)), cmp.Compare(va.turn, vb.turn)) < 0
 }

@@ -223,11 +223,8 @@ func (h *host) decide(do func()) {
 
 // tick has the agent look again when it wants to.
 func (h *host) tick() {
-	if h.ticking > h.now {
-		return
-	}
 	next := h.alloc.Tick(0) // looks at nothing, says when
-	if next == 0 {
+	if next == 0 || h.ticking > h.now && h.ticking <= next {
 		return
 	}
 	h.ticking = max(next, h.now+1)
