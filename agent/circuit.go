@@ -40,6 +40,8 @@ type circuit struct {
 	next   time.Duration // when to come again; 0: when told
 	forced *Forced       // by a person; nil: automatic
 
+	pausedBy int // the pid that made the pause what it is
+
 	probes []trial
 	probed uint64 // the number of the newest probe
 	good   int    // probes of this epoch that succeeded

@@ -97,7 +97,7 @@ func (a *Agent) circuit(key circuitKey, uid int) (*circuit, string) {
 	case a.circuits.begun[uid] >= maxCircuitsPerUID:
 		return nil, "this user has begun 1024 circuits already"
 	case len(a.circuits.free) == 0:
-		return nil, "the host has 8000 circuits already"
+		return nil, "the host has 4000 circuits already"
 	}
 	last := len(a.circuits.free) - 1
 	c := &circuit{key: key, entry: a.circuits.free[last], set: *set, callers: map[*process]*caller{}, show: a.showCircuit}
@@ -105,6 +105,7 @@ func (a *Agent) circuit(key circuitKey, uid int) (*circuit, string) {
 	if c.word != 0 {
 		c.change(page.CircuitClosed, 0, a.now(), "new")
 	}
+	a.control.SetPause(c.entry, 0)
 	a.circuits.free = a.circuits.free[:last]
 	a.circuits.all[key] = c
 	a.circuits.begun[uid]++
@@ -176,6 +177,8 @@ func (a *Agent) handleCircuit(s *session, m *wire.Message) {
 			s.conn.Send(&wire.Message{Type: wire.Probe, Indexes: []int{i}, Generation: c.ask(s.proc, now)})
 		case wire.Probed:
 			c.probeEnded(s.proc, m.Generation, m.Reason, now)
+		case wire.Pause:
+			a.pause(c, s.proc, time.Duration(min(max(0, m.PauseMS), int64(mostForced/time.Millisecond)))*time.Millisecond, now)
 		}
 		a.plan(c)
 	}
@@ -250,8 +253,12 @@ type CircuitStatus struct {
 	Since     time.Time `json:"since,omitzero"`  // of the newest change
 	Until     time.Time `json:"until,omitzero"`  // when the state ends by itself
 	Forced    *Forced   `json:"forced,omitzero"` // by a person
-	Callers   int       `json:"callers"`         // processes
-	Probes    int       `json:"probes"`          // under way
+	// PausedUntil is how long the upstream asked, by Retry-After, to be left
+	// alone, and PausedBy the process that was told last.
+	PausedUntil time.Time `json:"paused_until,omitzero"`
+	PausedBy    int       `json:"paused_by,omitempty"`
+	Callers     int       `json:"callers"` // processes
+	Probes      int       `json:"probes"`  // under way
 	// OwnTroubles of single processes, by pid: failures of their resolvers,
 	// certificates or descriptors, which open nobody else's circuit.
 	OwnTroubles map[int]uint64 `json:"own_troubles,omitempty"`
@@ -269,6 +276,9 @@ func (a *Agent) circuitStatus() []CircuitStatus {
 		s := CircuitStatus{
 			Upstream: c.key.upstream, Authority: c.key.authority, State: c.word.State().String(), Why: c.why,
 			Since: at(c.since), Until: at(c.word.Until()), Forced: c.forced, Callers: len(c.callers), Probes: len(c.probes),
+		}
+		if until := a.control.Pause(c.entry); until > a.now() {
+			s.PausedUntil, s.PausedBy = at(until), c.pausedBy
 		}
 		for p, one := range c.callers {
 			if own := one.cell.Read().Own; own > 0 {

@@ -27,6 +27,7 @@ const (
 	CircuitClosing    EventKind = "circuit-closing"
 	CircuitClosed     EventKind = "circuit-closed"
 	CircuitForced     EventKind = "circuit-forced"
+	CircuitPaused     EventKind = "circuit-paused"
 )
 
 // Event is something that happened to the agent. Who did it, where somebody

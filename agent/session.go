@@ -222,7 +222,7 @@ func (a *Agent) handle(s *session, m *wire.Message) {
 		if !ok {
 			a.log().Debug("limit not shared", "pid", s.peer.pid, "upstream", m.Cell.Upstream, "kind", m.Cell.Kind, "reason", c.Reason)
 		}
-	case wire.Dirty, wire.Probe, wire.Probed:
+	case wire.Dirty, wire.Probe, wire.Probed, wire.Pause:
 		a.handleCircuit(s, m)
 	case wire.Bye:
 		a.endLocked(s.proc)

@@ -146,7 +146,24 @@ type Retry struct {
 	// that asks for more is given to the caller. Built-in: 60 s. None: each
 	// that asks for a wait is given to the caller.
 	MaxRetryAfter time.Duration `json:"max_retry_after,omitempty"`
+	// Pause says what a Retry-After of 429 or 503 holds back, beside the call
+	// that got it, until its time is over, at most MaxRetryAfter. With an
+	// agent, and a circuit breaker of scope host, in all processes of the host.
+	// Built-in: [PauseRetries].
+	Pause Pause `json:"pause,omitempty"`
 }
+
+// Pause says which calls to an authority wait where it asked one to come later.
+type Pause string
+
+const (
+	// PauseRetries holds back retries and hedges.
+	PauseRetries Pause = "retries"
+	// PauseAll refuses first attempts too.
+	PauseAll Pause = "all"
+	// PauseOff holds back nothing but the call that was told.
+	PauseOff Pause = "off"
+)
 
 // Backoff is the range of waits between attempts.
 type Backoff struct {

@@ -26,6 +26,7 @@ var builtIn = Policy{
 		Backoff:       Backoff{Base: 50 * time.Millisecond, ThrottledBase: time.Second},
 		Statuses:      []int{408, 429, 502, 503, 504},
 		MaxRetryAfter: 60 * time.Second,
+		Pause:         PauseRetries,
 	},
 	RetryBudget: &RetryBudget{Capacity: 500, Scope: ScopeHost},
 	Hedge:       &Hedge{Delay: P95, MaxExtraLoad: 0.05},

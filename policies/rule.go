@@ -74,6 +74,7 @@ var rules = map[string]rule{
 	"retry.backoff.max":            duration("20s"),
 	"retry.statuses":               {write: "statuses from 400 to 599, such as [429, 503]", min: 400, max: 599, empty: true, never: []int{400, 401, 403, 404}},
 	"retry.max_retry_after":        orNone(duration("60s")),
+	"retry.pause":                  {write: "retries, all or off", oneOf: []string{string(PauseRetries), string(PauseAll), string(PauseOff)}},
 
 	"retry_budget.disabled": yesNo,
 	"retry_budget.capacity": count("a number of tokens, 1 or more; a retry takes 14"),

@@ -59,7 +59,7 @@ func TestAdviceOnKeys(t *testing.T) {
 		{reflect.TypeFor[Retry](), "max-attempts", "write max_attempts"},
 		{reflect.TypeFor[Retry](), "attempts", "write max_attempts"},
 		{reflect.TypeFor[Retry](), "status", "write statuses"},
-		{reflect.TypeFor[Retry](), "budget", "the keys here are disabled, max_attempts, backoff, statuses, max_retry_after"},
+		{reflect.TypeFor[Retry](), "budget", "the keys here are disabled, max_attempts, backoff, statuses, max_retry_after, pause"},
 		{reflect.TypeFor[Retry](), "hedge", "write it one level up, beside the sections of the upstream"},
 		{reflect.TypeFor[Policy](), "timeouts", "write timeout"},
 		{reflect.TypeFor[Policy](), "circuitbreaker", "write circuit_breaker"},

@@ -120,6 +120,7 @@ func (a *attempt) toBase() result {
 	a.loose = resp
 	r := c.classify(resp, err, struck)
 	r.attempt = a
+	c.told(&r)
 	if err != nil && a.overtaken.Load() { // how it would have ended nobody knows
 		r.outcome, r.final = ignored, true
 	}

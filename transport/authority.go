@@ -41,6 +41,8 @@ type authority struct {
 	breaker *breaker     // nil: its policy has none
 	up      *upstream    // of an authority that no policy names, else nil
 	used    atomic.Int64 // Unix seconds
+	born    time.Time    // paused counts from here
+	paused  atomic.Int64 // until when it asked to be left alone, in ns; 0: it did not
 }
 
 // authority finds or makes the state of u's authority under the upstream up;
@@ -70,7 +72,7 @@ func (s *shared) authority(sess *client.Session, u *url.URL, up *upstream, now t
 	if len(s.authorities) >= maxAuthorities {
 		s.evict()
 	}
-	a = &authority{name: scheme + "://" + host}
+	a = &authority{name: scheme + "://" + host, born: now}
 	a.touch(now)
 	if settings != nil {
 		a.breaker = newBreaker(*settings, now)

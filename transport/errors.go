@@ -17,6 +17,9 @@ var (
 	ErrBulkheadFull = errors.New("bulkhead full")
 	// ErrRateLimited: no token within the rate limit's max_wait.
 	ErrRateLimited = errors.New("rate limited")
+	// ErrPaused: the upstream asked, by Retry-After, to be left alone, and the
+	// policy says pause: all.
+	ErrPaused = errors.New("paused by Retry-After")
 )
 
 // ErrRetryBudget is found beside the transport error of a call that would have
@@ -43,7 +46,8 @@ var (
 type RejectedError struct {
 	// Upstream by its policy's name, or by its authority if no policy names it.
 	Upstream string
-	// Reason is one of ErrCircuitOpen, ErrBulkheadFull and ErrRateLimited.
+	// Reason is one of ErrCircuitOpen, ErrBulkheadFull, ErrRateLimited and
+	// ErrPaused.
 	Reason error
 	// Detail says more, in words that may change.
 	Detail string

@@ -99,10 +99,10 @@ func (c *call) allowHedge(r *result) {
 }
 
 // begin is the timer's function: it sends the second attempt, unless the first
-// has ended, the circuit is not closed, or there is no allowance or no budget.
+// has ended, the circuit is not closed, a Retry-After stands, or there is no allowance or no budget.
 func (h *hedge) begin() {
 	c := h.c
-	if b := c.breaker(); b != nil && b.state() != closed || c.gaveUp() || !c.up.hedges.take() {
+	if b := c.breaker(); b != nil && b.state() != closed || c.gaveUp() || c.held() > 0 || !c.up.hedges.take() {
 		return
 	}
 	var tokens client.Reservation

@@ -24,6 +24,9 @@ func (a *attempt) admit() error {
 	if err := a.circuit(); err != nil {
 		return err
 	}
+	if err := a.paused(); err != nil {
+		return err
+	}
 	if c.info != nil && a.inner == nil { // nobody else asks how long it took
 		began := c.since()
 		defer func() { c.waited += c.since() - began }()

@@ -69,7 +69,14 @@ func (c *call) consider(r *result) plan {
 	if r.final || c.gaveUp() {
 		return plan{}
 	}
-	next := decide(p, c.facts(r))
+	f := c.facts(r)
+	next := decide(p, f)
+	if held := c.held(); next.again && held > 0 && !f.hasAfter {
+		// On top of the pause, so that not all come when it is over.
+		if next.wait += held; next.wait >= f.left {
+			next = plan{why: "a Retry-After that another call got ends after the deadline"}
+		}
+	}
 	c.maybe = c.maybe || !r.neverSent
 	if next.again && c.hedged {
 		next = plan{why: "it was hedged"}
@@ -225,7 +232,7 @@ func (s standIn) RoundTrip(req *http.Request) (*http.Response, error) {
 // attempt makes one more, and settles its tokens.
 func (l *loop) attempt() {
 	l.stopWatch()
-	if l.ctx.Err() != nil {
+	if !l.wait() {
 		l.interrupted()
 		return
 	}

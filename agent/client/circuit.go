@@ -179,6 +179,30 @@ func (c *Circuit) Slow() {
 	}
 }
 
+// Pause tells the agent that the upstream asked to come back after d, at most
+// as long as the policy allows; said only where it is longer than is known.
+func (c *Circuit) Pause(d time.Duration) {
+	if b := c.bound.Load(); b != nil && SinceBoot(time.Now())+d > c.PausedUntil()+pauseStep {
+		b.link.conn.Send(&wire.Message{Type: wire.Pause, Indexes: []int{b.index}, PauseMS: d.Milliseconds()})
+	}
+}
+
+// pauseStep is how much longer a pause must be to be worth a message: where
+// many calls get the same Retry-After, each one's ends a little later.
+const pauseStep = 100 * time.Millisecond
+
+// PausedUntil is until when, since boot, some process of the host was asked to
+// stay away; zero: none was. One load.
+func (c *Circuit) PausedUntil() time.Duration {
+	b := c.bound.Load()
+	if b == nil {
+		return 0
+	}
+	until := b.control.Pause(b.entry)
+	runtime.KeepAlive(b)
+	return until
+}
+
 // Own counts one that failed for a reason of this process's own.
 func (c *Circuit) Own(t time.Time) {
 	if b := c.bound.Load(); b != nil {

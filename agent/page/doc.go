@@ -38,8 +38,9 @@
 //	          16     heartbeat, a count that only grows
 //	          24     generation of the policies
 //	          32     unused, zero
-//	          1024   circuits, 8000 of 8 bytes: state 2 bits | forced 1 | epoch 13 |
+//	          1024   circuits, 4000 of 8 bytes: state 2 bits | forced 1 | epoch 13 |
 //	                 until 48, microseconds since boot; zero until an agent uses them
+//	          33024  pauses, one for each circuit: until, microseconds since boot; zero: none
 //
 // Nothing in a page is trusted by the agent: it clamps what it reads to its
 // own ledger, and bounds its loops.

@@ -10,10 +10,11 @@ const (
 	// Outcomes is the number of outcome cells of a page.
 	Outcomes = 496
 	// Circuits is the number of circuit words of a control page.
-	Circuits = 8000
+	Circuits = 4000
 
 	firstOutcome = firstCell + Cells*64
 	firstCircuit = 1024
+	firstPause   = firstCircuit + 8*Circuits
 )
 
 // Outcome counts how one process's calls to one authority ended. The process
@@ -165,4 +166,24 @@ func (c *Control) circuit(i int) *atomic.Uint64 {
 		return nil
 	}
 	return (*atomic.Uint64)(unsafe.Pointer(&c.mem[firstCircuit+8*i]))
+}
+
+// Pause is until when, since boot, the calls of circuit word i are held back;
+// zero: they are not, or i is out of range.
+func (c *Control) Pause(i int) time.Duration {
+	if i < 0 || i >= Circuits {
+		return 0
+	}
+	return time.Duration(c.pause(i).Load()&(1<<untilBits-1)) * time.Microsecond
+}
+
+// SetPause is the agent's side of it.
+func (c *Control) SetPause(i int, until time.Duration) {
+	if i >= 0 && i < Circuits {
+		c.pause(i).Store(uint64(max(0, until/time.Microsecond)))
+	}
+}
+
+func (c *Control) pause(i int) *atomic.Uint64 {
+	return (*atomic.Uint64)(unsafe.Pointer(&c.mem[firstPause+8*i]))
 }

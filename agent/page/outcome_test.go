@@ -56,17 +56,22 @@ func TestCircuitWords(t *testing.T) {
 	w := NewCircuit(CircuitOpen, false, 3, time.Hour)
 	for _, i := range []int{0, Circuits - 1} {
 		c.SetCircuit(i, w)
+		c.SetPause(i, time.Hour)
+		if c.Pause(i) != time.Hour {
+			t.Errorf("pause %d reads %v, want 1h", i, c.Pause(i))
+		}
 		if c.Circuit(i) != w {
 			t.Errorf("word %d reads %x, want %x", i, c.Circuit(i), w)
 		}
 	}
 	for _, i := range []int{-1, Circuits, 1 << 40} {
 		c.SetCircuit(i, w)
-		if c.Circuit(i) != 0 {
+		c.SetPause(i, time.Hour)
+		if c.Circuit(i) != 0 || c.Pause(i) != 0 {
 			t.Errorf("word %d exists", i)
 		}
 	}
-	if c.words().generation.Load() != 0 || firstCircuit+8*Circuits > Size || unsafe.Sizeof(Outcome{}) != 64 {
+	if c.words().generation.Load() != 0 || firstPause != 33024 || firstPause+8*Circuits > Size || unsafe.Sizeof(Outcome{}) != 64 {
 		t.Error("the layout of doc.go is broken")
 	}
 }

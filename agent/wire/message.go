@@ -65,6 +65,8 @@ const (
 	Probe  Type = "probe"  // Indexes: a probe of this circuit, by its outcome cell, is asked for
 	Probed Type = "probed" // Indexes, Generation (of the probe), Reason: "success", "failure", or "" for neither
 
+	Pause Type = "pause" // Indexes, PauseMS: the upstream asked, by Retry-After, to come later
+
 	// From the agent.
 
 	Welcome  Type = "welcome"  // Version, Cells (those accepted), RecoverMS
@@ -88,6 +90,7 @@ type Message struct {
 	Generation uint64        `json:"generation,omitempty"`
 	Set        *policies.Set `json:"set,omitempty"`
 	RecoverMS  int           `json:"recover_ms,omitempty"` // no grants for so long: an earlier ledger was lost
+	PauseMS    int64         `json:"pause_ms,omitempty"`   // from now
 	Reason     string        `json:"reason,omitempty"`
 }
 

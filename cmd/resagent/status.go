@@ -108,6 +108,9 @@ func printCircuits(t io.Writer, s agent.Status) {
 		if c.State != "closed" && c.Forced == nil {
 			line(c.Upstream, c.Authority, fmt.Sprintf("%s: %s", c.State, c.Why))
 		}
+		if !c.PausedUntil.IsZero() {
+			line(c.Upstream, c.Authority, fmt.Sprintf("paused until %s: pid %d was told to wait by Retry-After", c.PausedUntil.Local().Format(time.RFC3339), c.PausedBy))
+		}
 		for pid, n := range c.OwnTroubles {
 			line(c.Upstream, c.Authority, fmt.Sprintf("%s of pid %d's own", count(int(min(n, 1<<40)), "trouble", "troubles"), pid))
 		}
