@@ -279,25 +279,3 @@ func TestPrunes(t *testing.T) {
 		t.Errorf("%d keys are held, want the 10 that are not over and the last: %v", n, err)
 	}
 }
-
-func BenchmarkNewKey(b *testing.B) {
-	for _, o := range []Options{{}, {Unsynced: true}} {
-		name := "synced"
-		if o.Unsynced {
-			name = "unsynced"
-		}
-		b.Run(name, func(b *testing.B) {
-			s, err := Open(b.Context(), filepath.Join(b.TempDir(), "keys.db"), o)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer s.Close()
-			h := idempotency.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(201) }), idempotency.Options{Store: s})
-			for b.Loop() {
-				r := httptest.NewRequest("POST", "/", nil)
-				r.Header.Set("Idempotency-Key", idempotency.NewKey())
-				h.ServeHTTP(httptest.NewRecorder(), r)
-			}
-		})
-	}
-}
