@@ -43,7 +43,8 @@ func newCircuits() circuits {
 // circuitSettings finds what the policies say of an upstream's circuits; nil:
 // they are not shared.
 func circuitSettings(s *policies.Snapshot, upstream string) *policies.CircuitBreaker {
-	if u := s.Named(upstream); u != nil && u.Policy.CircuitBreaker != nil && u.Policy.CircuitBreaker.Scope != policies.ScopeProcess {
+	if u := s.Named(upstream); u != nil && u.Policy.CircuitBreaker != nil && u.Policy.CircuitBreaker.Scope != policies.ScopeProcess &&
+		u.Policy.CircuitBreaker.Mode != policies.ModeProportional {
 		return u.Policy.CircuitBreaker
 	}
 	return nil

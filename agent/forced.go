@@ -31,7 +31,7 @@ func (a *Agent) Force(upstream string, f Forced) error {
 	case a.snapshot.Named(upstream) == nil:
 		return fmt.Errorf("%w: %q", errNoUpstream, upstream)
 	case circuitSettings(a.snapshot, upstream) == nil:
-		return fmt.Errorf("the upstream %q has no circuit of the host: its circuit_breaker is disabled, or of scope process", upstream)
+		return fmt.Errorf("the upstream %q has no circuit of the host: its circuit_breaker is disabled, of scope process, or of mode proportional", upstream)
 	}
 	now := a.now()
 	if f.To == "auto" {

@@ -23,7 +23,7 @@ func TestBuiltIn(t *testing.T) {
 		Timeout:        &Timeout{Attempt: 10 * time.Second, Idle: 60 * time.Second, Total: 30 * time.Second},
 		Retry:          &Retry{MaxAttempts: 3, Backoff: Backoff{50 * time.Millisecond, time.Second, 20 * time.Second}, Statuses: []int{408, 429, 502, 503, 504}, MaxRetryAfter: 60 * time.Second, Pause: PauseRetries},
 		RetryBudget:    &RetryBudget{Capacity: 500, Scope: ScopeHost},
-		CircuitBreaker: &CircuitBreaker{FailureRate: 0.5, MinRequests: 20, ConsecutiveFailures: 20, Window: 10 * time.Second, SlowCallRate: 0.5, OpenFor: 5 * time.Second, MaxOpenFor: 60 * time.Second, HalfOpenRequests: 1, Scope: ScopeHost},
+		CircuitBreaker: &CircuitBreaker{Mode: ModeTrip, Multiplier: 2, FailureRate: 0.5, MinRequests: 20, ConsecutiveFailures: 20, Window: 10 * time.Second, SlowCallRate: 0.5, OpenFor: 5 * time.Second, MaxOpenFor: 60 * time.Second, HalfOpenRequests: 1, Scope: ScopeHost},
 		OnAgentLoss:    LossHold,
 	}
 	if got := one(t, Policy{}, Policy{}); !reflect.DeepEqual(got, want) {

@@ -180,7 +180,7 @@ func drawValue(t *rapid.T, v reflect.Value, kind string) {
 	case reflect.Int, reflect.Int64:
 		v.SetInt(number())
 	case reflect.Float64:
-		v.SetFloat(rapid.Float64Range(1e-9, 1).Draw(t, kind))
+		v.SetFloat(rapid.Float64Range(max(r.min, 0.001), max(r.max, 1)).Draw(t, kind))
 	case reflect.String:
 		example := map[string]string{"match.path": "/v1", "idempotency.header": "X-Key", "fallback.static.content_type": "text/plain; charset=utf-8", "fallback.static.body": "<a&b>\n\u2028é"}[kind]
 		if r.oneOf != nil {

@@ -201,10 +201,32 @@ type Hedge struct {
 	MaxExtraLoad float64 `json:"max_extra_load,omitempty"`
 }
 
+// BreakerMode is how a circuit breaker keeps calls back.
+type BreakerMode string
+
+const (
+	// ModeTrip opens the circuit, and closes it after probes.
+	ModeTrip BreakerMode = "trip"
+	// ModeProportional refuses a part of the calls that grows with the part
+	// that fails: each with the probability
+	// max(0, (requests - Multiplier x accepts) / (requests + 1)),
+	// where requests are those of Window, refused ones too, and accepts those
+	// that did not fail. Each process judges for itself, whatever Scope says,
+	// and only Window and Multiplier count.
+	// Source: Beyer et al., "Site Reliability Engineering", chapter 21,
+	// client-side throttling.
+	ModeProportional BreakerMode = "proportional"
+)
+
 // CircuitBreaker stops calls to an authority (scheme, host and port) that
 // fails.
 type CircuitBreaker struct {
 	Disabled bool `json:"disabled,omitempty"`
+	// Mode. Built-in: [ModeTrip].
+	Mode BreakerMode `json:"mode,omitempty"`
+	// Multiplier of ModeProportional, 1 to 100: how many calls may be sent for
+	// each that succeeds before one is refused. Built-in: 2.
+	Multiplier float64 `json:"multiplier,omitempty"`
 	// FailureRate of the calls in Window, above 0 and at most 1, that opens
 	// the circuit once there are MinRequests of them. Built-in: 0.5 and 20.
 	FailureRate float64 `json:"failure_rate,omitempty"`

@@ -85,6 +85,8 @@ var rules = map[string]rule{
 	"hedge.max_extra_load": fraction,
 
 	"circuit_breaker.disabled":             yesNo,
+	"circuit_breaker.mode":                 {write: "trip or proportional", oneOf: []string{string(ModeTrip), string(ModeProportional)}},
+	"circuit_breaker.multiplier":           {write: "a number from 1 to 100, such as 2", min: 1, max: 100},
 	"circuit_breaker.failure_rate":         fraction,
 	"circuit_breaker.min_requests":         count("a number of requests, 1 or more"),
 	"circuit_breaker.consecutive_failures": orNone(count("a number of failures, 1 or more")),

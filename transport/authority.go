@@ -76,7 +76,7 @@ func (s *shared) authority(sess *client.Session, u *url.URL, up *upstream, now t
 	a.touch(now)
 	if settings != nil {
 		a.breaker = newBreaker(*settings, now)
-		if up != nil && settings.Scope != policies.ScopeProcess {
+		if up != nil && settings.Scope != policies.ScopeProcess && settings.Mode != policies.ModeProportional {
 			a.breaker.host = sess.Circuit(up.name, a.name)
 		}
 	}

@@ -29,6 +29,8 @@ type breaker struct {
 	run  atomic.Int32  // failures since the last success
 	gb   atomic.Pointer[judges]
 
+	throttle *throttle // of mode proportional, in place of all states; nil: not
+
 	openings openings // the waits that an opening ends
 
 	mu     sync.Mutex // guards changes of state, and:
@@ -94,6 +96,10 @@ func untilOf(w uint64) time.Duration { return time.Duration(w&untilMask) * time.
 
 func newBreaker(set policies.CircuitBreaker, now time.Time) *breaker {
 	b := &breaker{set: set, born: now}
+	if set.Mode == policies.ModeProportional {
+		b.throttle = &throttle{multiplier: set.Multiplier, part: set.Window / 10}
+		return b
+	}
 	b.gb.Store(b.judge())
 	return b
 }
@@ -126,6 +132,9 @@ func (b *breaker) judgeOf(rate float64) *gobreaker.CircuitBreaker[struct{}] {
 
 // admit lets a call through, or says when to come back (0: not known).
 func (b *breaker) admit() (t ticket, ok bool, retryAfter time.Duration) {
+	if b.throttle != nil {
+		return 0, !b.throttle.refuses(time.Since(b.born), rand.Float64()), 0
+	}
 	if t, ok, wait, decided := b.admitByHost(); decided {
 		return t, ok, wait
 	}
@@ -168,6 +177,12 @@ func (b *breaker) stands(t ticket) bool { return b.word.Load() == uint64(t) && b
 
 // record ends an admitted call. Call it exactly once per ticket.
 func (b *breaker) record(t ticket, o outcome) change {
+	if b.throttle != nil {
+		if o != ignored {
+			b.throttle.ended(time.Since(b.born), !o.failed())
+		}
+		return unchanged
+	}
 	if b.word.Load() != uint64(t) {
 		return unchanged
 	}
