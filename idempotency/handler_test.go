@@ -204,6 +204,48 @@ func TestStreaming(t *testing.T) {
 	}
 }
 
+// The client goes away in the midst of a stream: writing goes on without an
+// error, and the repetition gets the whole of it.
+func TestTheClientGoesWithinAStream(t *testing.T) {
+	gone, stored := make(chan bool), make(chan bool, 1)
+	s := serve(t, idempotency.Options{Observe: func(e idempotency.Event) {
+		if e.Kind == idempotency.Stored {
+			stored <- true
+		}
+	}}, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "one ")
+		w.(http.Flusher).Flush()
+		<-gone
+		for range 1000 {
+			if _, err := w.Write(make([]byte, 1000)); err != nil {
+				t.Errorf("writing: %v", err)
+				return
+			}
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Errorf("flushing: %v", err)
+				return
+			}
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, "POST", s.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Idempotency-Key", "k-1")
+	resp, err := s.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	resp.Body.Close()
+	close(gone)
+	<-stored
+	if a := s.send("POST", "/", "", key); a.status != 200 || len(a.body) != 4+1000*1000 || s.runs.Load() != 1 {
+		t.Errorf("the repetition got %d with %d bytes after %d runs", a.status, len(a.body), s.runs.Load())
+	}
+}
+
 func TestHijackIsRefused(t *testing.T) {
 	s := serve(t, idempotency.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, http.ErrNotSupported) {
