@@ -45,9 +45,9 @@ modules: redis ## Vet and test the modules of their own: integration/*, idempote
 redis: # What idempotency/redisstore is tried with, where it can be installed
 	@test -z "$(BOOTED)" || command -v redis-server >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends redis-server; }
 
-fuzz: ## Fuzz each target for FUZZTIME (10s)
-	@$(GO) list ./... | while read -r p; do $(GO) test -list '^Fuzz' $$p | grep '^Fuzz' | while read -r f; do \
-	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p </dev/null || exit 1; done || exit 1; done
+fuzz: ## Fuzz each target, of the modules too, for FUZZTIME (10s)
+	@for m in . $(MODULES); do (cd $$m && $(GO) list ./... | while read -r p; do $(GO) test -list '^Fuzz' $$p | grep '^Fuzz' | while read -r f; do \
+	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p </dev/null || exit 1; done || exit 1; done) || exit 1; done
 
 bench: ## Measure, beside the peers, in one run (6 to 8 minutes), and write docs/PERFORMANCE.md and its plots
 	$(GO) run -C integration/bench . $(BENCHFLAGS)

@@ -35,3 +35,19 @@ func benchmarkPermit(b *testing.B, l *client.Limits) {
 		p.Release()
 	}
 }
+
+// A permit of the host costs no allocation while it is to be had.
+func TestPermitAllocatesNothing(t *testing.T) {
+	l := limitsOf(newHost(t, bulkhead(64, 64, time.Second)).session(), "shop")
+	take := func() {
+		p, err := l.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Release()
+	}
+	take() // the agent grants
+	if n := testing.AllocsPerRun(1000, take); n != 0 {
+		t.Errorf("a permit allocates %v times, want 0", n)
+	}
+}

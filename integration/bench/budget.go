@@ -22,7 +22,7 @@ func budget(r *Results) []row {
 	rows := []row{
 		part(r, "A call through the full chain, beside failsafe-go's equal stack, less the bare base", "at most 0.35 of it",
 			partGET, oursOwn, failsafe, bare, 0.35, "allocation, the attempt's timer and context, gobreaker, and the copy of the request are what is left: DESIGN.md, \"What a call costs\""),
-		part(r, "The same, limits shared by the host", "at most 0.35 of it", partGET, oursHost, failsafe, bare, 0.35, "as above"),
+		part(r, "The same call, limits shared by the host", "at most 0.35 of it", partGET, oursHost, failsafe, bare, 0.35, "as above"),
 		allocations(r),
 		part(r, "POST of 10 KiB with GetBody, beside the same", "at most 0.2 of it", partPOST, oursHost, failsafe, bare, 0.2, "as the first row"),
 		bytesOf(r),
@@ -35,7 +35,7 @@ func budget(r *Results) []row {
 		ratio(r, "HTTP over loopback, limits of the host: throughput beside the bare transport", "at least 0.95 of it", "loopback",
 			loopOurs+", throughput", loopBare+", throughput", func(v float64) bool { return v >= 0.95 },
 			"client and server share the machine, so the chain's time per call is taken from both"),
-		ratio(r, "The same: p99", "at most 1.10 of it", "loopback", loopOurs+", p99", loopBare+", p99", func(v float64) bool { return v <= 1.10 },
+		ratio(r, "HTTP over loopback: p99", "at most 1.10 of it", "loopback", loopOurs+", p99", loopBare+", p99", func(v float64) bool { return v <= 1.10 },
 			"as above"),
 		ratio(r, "A call, 10,000 upstreams beside 1", "does not grow (at most 1.10)", "upstreams", "a call, one of 10000 upstreams",
 			"a call, one of 1 upstreams", func(v float64) bool { return v <= 1.10 }, ""),
@@ -100,7 +100,7 @@ func atLeast(r *Results, what, goal, in, name string, least float64) row {
 }
 
 func allocations(r *Results) row {
-	what, goal := "The same, allocations over the bare base", "at most 10"
+	what, goal := "Its allocations over the bare base", "at most 10"
 	a, b, z := r.find(partGET, oursHost), r.find(partGET, failsafe), r.find(partGET, bare)
 	if a == nil || b == nil || z == nil {
 		return unmeasured(what, goal)
@@ -123,7 +123,7 @@ func bytesOf(r *Results) row {
 
 // times compares a permit with asking Redis.
 func times(r *Results) row {
-	what, goal := "The same, beside a token from Redis on loopback", "at least 1,000 times cheaper"
+	what, goal := "The permit, beside a token from Redis on loopback", "at least 1,000 times cheaper"
 	a, b := r.find("permits", permitHost), r.find("permits", permitRedis)
 	if a == nil || b == nil {
 		return unmeasured(what, goal)

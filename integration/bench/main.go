@@ -43,6 +43,7 @@ func main() {
 	results := flag.String("results", "../../docs/performance.json", "the results file")
 	docs := flag.String("docs", "../../docs", "where the report and the plots go")
 	only := flag.String("parts", "", "measure only these, as in calls,permits, and keep the file's others")
+	release := flag.String("release", "", "keep the budget's figures under this name, as in v1.2.0, in ratios.json beside the report")
 	measure := flag.Bool("measure", true, "measure; else only make the report from the results file")
 	flag.Parse()
 	if err := flag.Set("test.benchtime", each.String()); err != nil {
@@ -54,6 +55,9 @@ func main() {
 		}
 	}
 	r, err := load(*results)
+	if err == nil && *release != "" {
+		err = keep(r, *docs, *release)
+	}
 	if err == nil {
 		err = publish(r, *docs)
 	}

@@ -18,11 +18,16 @@ func publish(r *Results, docs string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(docs, "PERFORMANCE.md"), report(r, shown), 0o644)
+	kept, err := releases(docs)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(docs, "PERFORMANCE.md"), report(r, shown, kept), 0o644)
 }
 
-// report is docs/PERFORMANCE.md, from the results and the plots there are.
-func report(r *Results, shown []picture) []byte {
+// report is docs/PERFORMANCE.md, from the results, the plots there are, and
+// what was kept of releases.
+func report(r *Results, shown []picture, kept []release) []byte {
 	var b bytes.Buffer
 	m := r.Machine
 	fmt.Fprintf(&b, `# Performance
@@ -43,6 +48,7 @@ Measured on %s: %s, %d processors, %s, %s. %d rounds of %s; the things of one ta
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", row.what, row.goal, row.measured, met)
 	}
+	compare(&b, kept)
 	for _, p := range shown {
 		fmt.Fprintf(&b, "\n![%s](%s.png)\n", p.title, p.file)
 	}

@@ -16,11 +16,15 @@ func TestReportIsGenerated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kept, err := releases("../../docs")
+	if err != nil {
+		t.Fatal(err)
+	}
 	is, err := os.ReadFile("../../docs/PERFORMANCE.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(is, report(r, shown)) {
+	if !bytes.Equal(is, report(r, shown, kept)) {
 		t.Error("docs/PERFORMANCE.md is not what docs/performance.json generates; run: go run -C integration/bench . -measure=false")
 	}
 	for _, p := range shown {
@@ -29,6 +33,35 @@ func TestReportIsGenerated(t *testing.T) {
 				t.Errorf("the plot %q is missing: %v", p.title, err)
 			}
 		}
+	}
+}
+
+// What is kept of a release is found again by its row, so no two rows have one
+// name; and a release that is measured again replaces itself.
+func TestReleases(t *testing.T) {
+	names := make(map[string]bool)
+	for _, row := range budget(&Results{}) {
+		if names[row.what] {
+			t.Errorf("two rows of the budget are called %q", row.what)
+		}
+		names[row.what] = true
+	}
+	r, err := load("../../docs/performance.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"v1", "v2", "v1"} {
+		if err := keep(r, dir, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, err := releases(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(kept) != 2 || kept[0].Name != "v2" || kept[1].Measured["HTTP over loopback: p99"] == "" {
+		t.Errorf("kept: %+v, want v2 and then v1 with its figures", kept)
 	}
 }
 
