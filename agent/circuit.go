@@ -16,7 +16,10 @@ const (
 	// calm is how long no call may fail before nobody looks any more.
 	calm = time.Second
 	// probeTime is how long a probe may take before it counts as failed.
-	probeTime = 10 * time.Second
+	probeTime = page.ProbeTime
+	// lonely is how long a half-open circuit is kept that no process has a
+	// cell of: those of an agent that was here before come back sooner.
+	lonely = time.Minute
 )
 
 // circuitKey names a circuit of the host.
@@ -85,7 +88,7 @@ func (c *circuit) tick(now time.Duration) {
 		c.next = until
 		if now >= until {
 			c.change(page.CircuitHalfOpen, 0, now, "its time is over: probes are let through")
-			c.next = 0
+			c.next = c.forgotten()
 		}
 	case page.CircuitHalfOpen:
 		c.next = 0
@@ -97,6 +100,9 @@ func (c *circuit) tick(now time.Duration) {
 			if c.next == 0 || p.ends < c.next {
 				c.next = p.ends
 			}
+		}
+		if end := c.forgotten(); end > now {
+			c.next = end
 		}
 	case page.CircuitClosing:
 		if now >= until {
@@ -110,6 +116,15 @@ func (c *circuit) tick(now time.Duration) {
 	case page.CircuitClosed:
 		c.watch(now)
 	}
+}
+
+// forgotten is when a half-open circuit that nobody can probe is dropped; 0: it
+// has callers.
+func (c *circuit) forgotten() time.Duration {
+	if len(c.callers) > 0 {
+		return 0
+	}
+	return c.since + lonely
 }
 
 // watch looks at the callers as long as calls fail, and opens the circuit on

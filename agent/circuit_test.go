@@ -332,3 +332,26 @@ func TestCountsAreNotBelieved(t *testing.T) {
 		}
 	})
 }
+
+// A half-open circuit whose callers have all gone is dropped after a minute,
+// and not before: processes of an agent that was restarted come back.
+func TestLonelyCircuitIsForgotten(t *testing.T) {
+	p := newPlay(t, 1)
+	p.fail(20)
+	p.pass(glance)
+	p.is(page.CircuitOpen)
+	p.c.left(p.procs[0])
+	p.pass(6 * time.Second)
+	p.is(page.CircuitHalfOpen)
+	if end := p.c.forgotten(); p.c.next != end || end != p.c.since+lonely {
+		t.Errorf("the circuit is looked at in %v, want %v after it became half-open", p.c.next-p.c.since, lonely)
+	}
+	p.pass(2 * lonely)
+	if p.c.next != 0 {
+		t.Error("a circuit whose time is over is looked at again")
+	}
+	p.c.callers[p.procs[0]] = &caller{cell: new(page.Outcome)}
+	if p.c.forgotten() != 0 {
+		t.Error("a circuit with a caller is to be forgotten")
+	}
+}

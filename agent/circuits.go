@@ -198,14 +198,31 @@ func (p *process) remapped() {
 func (a *Agent) leaveCircuits(p *process) {
 	for _, c := range p.outcomes {
 		c.left(p)
+		if c.word.State() == page.CircuitHalfOpen && c.forced == nil {
+			c.next = c.forgotten()
+			if len(c.callers) > 0 {
+				c.tick(a.now()) // for the probes that others have
+			}
+			a.plan(c)
+		}
 		a.dropCircuit(c)
 	}
 	p.outcomes = nil
 }
 
-// dropCircuit forgets a closed circuit that nobody calls.
+// dropCircuit forgets a circuit that nobody calls: a closed one, and one that
+// was half-open for long.
 func (a *Agent) dropCircuit(c *circuit) {
-	if len(c.callers) > 0 || c.word.State() != page.CircuitClosed || c.forced != nil {
+	if len(c.callers) > 0 || c.forced != nil {
+		return
+	}
+	switch c.word.State() {
+	case page.CircuitClosed:
+	case page.CircuitHalfOpen:
+		if a.now() < c.forgotten() {
+			return
+		}
+	default:
 		return
 	}
 	uid := a.circuits.starts[c]

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -69,5 +70,45 @@ func exposition(s Status, counts map[EventKind]uint64) []byte {
 			}
 		}
 	}
+	circuitMetrics(&b, s.Circuits)
 	return b.Bytes()
+}
+
+// circuitMetrics counts circuits by upstream and state: an authority is what a
+// peer says, and so no label.
+func circuitMetrics(b *bytes.Buffer, all []CircuitStatus) {
+	type key struct{ upstream, state string }
+	states, probes, callers := map[key]int{}, map[string]int{}, map[string]int{}
+	for _, c := range all {
+		for _, s := range []string{"closed", "open", "half-open", "closing", "forced", "paused"} {
+			states[key{c.Upstream, s}] += 0
+		}
+		states[key{c.Upstream, c.State}]++
+		if c.Forced != nil {
+			states[key{c.Upstream, "forced"}]++
+		}
+		if !c.PausedUntil.IsZero() {
+			states[key{c.Upstream, "paused"}]++
+		}
+		probes[c.Upstream] += c.Probes
+		callers[c.Upstream] += c.Callers
+	}
+	fmt.Fprint(b, "# HELP resagent_circuits Circuits of the host by state; forced and paused ones are in another state too.\n# TYPE resagent_circuits gauge\n")
+	for _, k := range slices.SortedFunc(maps.Keys(states), func(x, y key) int {
+		return cmp.Or(cmp.Compare(x.upstream, y.upstream), cmp.Compare(x.state, y.state))
+	}) {
+		fmt.Fprintf(b, "resagent_circuits{upstream=%q,state=%q} %d\n", k.upstream, k.state, states[k])
+	}
+	for _, g := range []struct {
+		name, help string
+		of         map[string]int
+	}{
+		{"resagent_circuit_probes", "Probes under way.", probes},
+		{"resagent_circuit_callers", "Processes that use the upstream's circuits, once for each.", callers},
+	} {
+		fmt.Fprintf(b, "# HELP %s %s\n# TYPE %s gauge\n", g.name, g.help, g.name)
+		for _, upstream := range slices.Sorted(maps.Keys(g.of)) {
+			fmt.Fprintf(b, "%s{upstream=%q} %d\n", g.name, upstream, g.of[upstream])
+		}
+	}
 }

@@ -26,6 +26,8 @@ type attempt struct {
 	permit client.Permit
 	probe  client.Probe // of a circuit that the host shares
 
+	probeEnds time.Duration // since c.start, when the probe's time is over; 0: it is none
+
 	begun time.Duration // since c.start
 	moved atomic.Int64  // since c.start, when the request body last moved; 0: not yet
 	ended atomic.Bool

@@ -1,6 +1,10 @@
 package transport
 
-import "time"
+import (
+	"time"
+
+	"github.com/resagent/resagent/agent/client"
+)
 
 // phase of an attempt: what its timer watches over.
 type phase uint8
@@ -55,7 +59,11 @@ func (a *attempt) due() (time.Duration, error) {
 	case waiting:
 		return total, ErrTotalTimeout
 	case sent:
-		return attemptDue(p.Attempt, total, a.since, time.Duration(a.moved.Load()))
+		due, err := attemptDue(p.Attempt, total, a.since, time.Duration(a.moved.Load()))
+		if a.probeEnds > 0 && (due == 0 || a.probeEnds < due) {
+			return a.probeEnds, ErrAttemptTimeout
+		}
+		return due, err
 	case reading:
 		if p.Idle > 0 && a.body.timed {
 			return a.since + p.Idle, ErrIdleTimeout
@@ -103,7 +111,11 @@ func (a *attempt) fire() {
 	case ErrTotalTimeout:
 		a.struck = a.c.totalTimeout()
 	case ErrAttemptTimeout:
-		a.struck = newTimeout(kind, a.c.up.name, p.Attempt)
+		limit := p.Attempt
+		if due == a.probeEnds {
+			limit = client.ProbeTime
+		}
+		a.struck = newTimeout(kind, a.c.up.name, limit)
 	default:
 		idle := drainTime
 		if a.phase == reading {

@@ -76,6 +76,7 @@ func (a *attempt) circuit() error {
 	if !ok && b.probing() {
 		a.probe = b.host.Probe(a.ctx)
 		t, ok = hostsProbe, a.probe.Given()
+		a.probeEnds = a.c.since() + client.ProbeTime
 	}
 	if !ok {
 		return a.refuse(&RejectedError{Upstream: a.c.up.name, Reason: ErrCircuitOpen, RetryAfter: wait})

@@ -32,6 +32,9 @@ const (
 // ClosingTime is how long a circuit takes to close.
 const ClosingTime = page.ClosingTime
 
+// ProbeTime is how long a probe may take from when it was given.
+const ProbeTime = page.ProbeTime
+
 type circuitKey struct{ upstream, authority string }
 
 // Circuit is this process's side of a circuit that the host shares: what the

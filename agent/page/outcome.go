@@ -96,6 +96,10 @@ func (o *Outcome) Clean() { o.dirty.Store(0) }
 // may pass grows evenly. Both sides count with it.
 const ClosingTime = 2 * time.Second
 
+// ProbeTime is how long a probe may take: then its process cancels it, and the
+// agent counts it as failed.
+const ProbeTime = 10 * time.Second
+
 // State is that of a circuit.
 type State uint8
 
