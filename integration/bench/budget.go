@@ -44,8 +44,21 @@ func budget(r *Results) []row {
 			"each upstream's state comes from memory instead of the processor's cache, and beyond 4,096 circuits idle ones are made anew"),
 		ratio(r, "A permit, 64 processes beside 1", "does not grow (at most 1.10)", "processes", "a permit, 64 processes attached",
 			"a permit, 1 processes attached", func(v float64) bool { return v <= 1.10 }, "the other processes are idle: what else the machine did"),
+		granted(r),
+		unmeasured("Agent with 1,000 sessions and 100 upstreams: RssAnon, idle processor time", "at most 64 MiB; at most 0.5 % of a core"),
 	}
 	return rows
+}
+
+// granted is how many grants a second the agent's decisions allow.
+func granted(r *Results) row {
+	what, goal := "Grants of the agent, 10 processes on the limit, without messages", "at least 50,000 a second"
+	s := r.find(partGrants, fmt.Sprintf(handedOver, 10))
+	if s == nil {
+		return unmeasured(what, goal)
+	}
+	m := summary(s.Values)
+	return judged(what, goal, fmt.Sprintf("%.0f a second %s", 1e9/m.Center, spread(m)), 1e9/m.Center >= 50_000, "")
 }
 
 // unmeasured is a row of which the results say nothing.

@@ -24,7 +24,8 @@ var pictures = []picture{
 	{"processes", "Cost of a host-wide permit by the number of processes attached", curves("processes", "processes", "ns", 1, "acquire and release", "a permit")},
 	{"inflight", "Cost of a call by the number of calls in flight", curves("in flight", "calls in flight", "us", 1e3, "host-wide limits", "a call while")},
 	{"handover", "Hand-over of one contended permit between two processes", drawHandOver},
-	{"agent", "Grants of the agent by the number of sessions", curves("grants", "sessions", "1,000 grants a second", 1e3, "grants", "")},
+	{"agent", "What a grant takes the agent, by the number of processes on the limit (without messages)",
+		curves(partGrants, "processes", "us", 1e3, "a permit taken back and granted", "a permit taken back")},
 }
 
 // available are the pictures that the results have something for.

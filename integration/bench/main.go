@@ -28,6 +28,7 @@ var parts = []struct {
 	{"in flight", inFlight},
 	{"permits", permits},
 	{"processes", processes},
+	{partGrants, grants},
 	{"loopback", loopback},
 	{"hand-over", handOver},
 }
