@@ -95,6 +95,7 @@ type Policy struct {
 	Idempotency    *Idempotency    `json:"idempotency,omitempty"`
 	Fallback       *Fallback       `json:"fallback,omitempty"`
 	Connections    *Connections    `json:"connections,omitempty"`
+	Propagation    *Propagation    `json:"propagation,omitempty"`
 
 	// OnAgentLoss defaults to [LossHold].
 	OnAgentLoss AgentLoss `json:"on_agent_loss,omitempty"`
@@ -331,6 +332,30 @@ type Connections struct {
 	Disabled   bool `json:"disabled,omitempty"`
 	MaxPerHost int  `json:"max_per_host,omitempty"` // open connections; must be stated
 }
+
+// Propagation tells the upstream, in headers of its choice, what it is part of.
+// Each is off unless it is named.
+type Propagation struct {
+	Disabled bool `json:"disabled,omitempty"`
+	// AttemptHeader carries the number of the attempt, from 1. A request that
+	// comes with a number above 1 is not retried here: another layer does.
+	AttemptHeader string `json:"attempt_header,omitempty"`
+	// DeadlineHeader carries the time that is left, the shorter of the call's
+	// and the attempt's; nothing where there is no limit, or the caller wrote
+	// the header.
+	DeadlineHeader string `json:"deadline_header,omitempty"`
+	// DeadlineUnit of that number: ms, a whole number rounded down, or s, with
+	// three decimals. Built-in: ms.
+	DeadlineUnit DeadlineUnit `json:"deadline_unit,omitempty"`
+}
+
+// DeadlineUnit is the unit of a deadline header.
+type DeadlineUnit string
+
+const (
+	UnitMilliseconds DeadlineUnit = "ms" // as in 1250
+	UnitSeconds      DeadlineUnit = "s"  // as in 1.250
+)
 
 // Rate is a number of events per second, above zero. Written as "200/s" or
 // "90/m".

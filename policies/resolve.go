@@ -39,6 +39,7 @@ var builtIn = Policy{
 	Idempotency: &Idempotency{Header: "Idempotency-Key", Methods: []string{"POST", "PATCH"}},
 	Fallback:    &Fallback{Stale: &Stale{After: time.Second}, Static: &Static{Status: 200}},
 	Connections: &Connections{},
+	Propagation: &Propagation{DeadlineUnit: UnitMilliseconds},
 	OnAgentLoss: LossHold,
 }
 

@@ -130,6 +130,11 @@ var rules = map[string]rule{
 	"connections.disabled":     yesNo,
 	"connections.max_per_host": count("a number of connections, 1 or more"),
 
+	"propagation.disabled":        yesNo,
+	"propagation.attempt_header":  text("the name of a header, such as X-Attempt", checkHeaderName),
+	"propagation.deadline_header": text("the name of a header, such as X-Request-Timeout-Ms", checkHeaderName),
+	"propagation.deadline_unit":   {write: "ms or s", oneOf: []string{string(UnitMilliseconds), string(UnitSeconds)}},
+
 	"on_agent_loss": {write: "hold, strict, local or open", oneOf: []string{string(LossHold), string(LossStrict), string(LossLocal), string(LossOpen)}},
 }
 

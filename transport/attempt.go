@@ -233,7 +233,7 @@ func (a *attempt) request() (*http.Request, error) {
 		return a.inner, nil
 	}
 	inner := c.req.WithContext(a.ctx)
-	inner.Header = c.header
+	inner.Header = c.stamped(c.header)
 	if c.upload == nil {
 		return inner, nil
 	}

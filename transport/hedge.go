@@ -124,7 +124,7 @@ func (h *hedge) begin() {
 	a.undecided.Store(true)
 	a.open(c)
 	a.inner = c.req.Clone(a.ctx)
-	a.inner.Header = c.header.Clone()
+	a.inner.Header = c.stamped(c.header.Clone())
 	h.second = a
 	h.mu.Unlock()
 	h.run(a, tokens)

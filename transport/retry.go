@@ -44,6 +44,9 @@ func (c *call) planAttempts() {
 			c.tries = max(1, p.MaxAttempts)
 		}
 	}
+	if c.above() > 1 {
+		c.tries = 1 // who made that attempt makes another
+	}
 	if c.upload == nil {
 		return
 	}
