@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 
 	"github.com/resagent/resagent/agent/wire"
@@ -30,6 +31,10 @@ func child() {
 		}
 	case "serve":
 		err = serve()
+	case "agent":
+		err = serveAgent()
+	case "attach":
+		err = attachMany()
 	case "idle":
 		err = idle()
 	default:
@@ -71,9 +76,15 @@ func (h *host) spawn(what, arg string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{Cmd: exec.Command(self)}
+	return h.start(self, nil, what, arg)
+}
+
+func (h *host) start(program string, as *syscall.SysProcAttr, what, arg string) (*process, error) {
+	p := &process{Cmd: exec.Command(program)}
+	p.SysProcAttr = as
 	p.Env = append(os.Environ(), childEnv+"="+what, childArg+"="+arg, wire.SocketEnv+"="+h.socket)
 	p.Stderr = os.Stderr
+	var err error
 	if p.in, err = p.StdinPipe(); err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ var parts = []struct {
 	{partGrants, grants},
 	{"loopback", loopback},
 	{"hand-over", handOver},
+	{partSessions, sessions},
 }
 
 func main() {
@@ -39,7 +40,7 @@ func main() {
 		return
 	}
 	testing.Init()
-	rounds := flag.Int("rounds", 10, "how often each thing is measured")
+	rounds := flag.Int("rounds", 20, "how often each thing is measured")
 	each := flag.Duration("each", 100*time.Millisecond, "how long each measurement goes on")
 	results := flag.String("results", "../../docs/performance.json", "the results file")
 	docs := flag.String("docs", "../../docs", "where the report and the plots go")
