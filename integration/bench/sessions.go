@@ -113,7 +113,7 @@ func sessions(book *book) error {
 	if err != nil {
 		return err
 	}
-	defer agent.kill()
+	defer agent.end() // it removes its folder
 	socket, err := agent.out.ReadString('\n')
 	if err != nil {
 		return err
