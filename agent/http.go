@@ -62,6 +62,14 @@ func (a *Agent) listen() (all []*listener, err error) {
 
 type connKey struct{}
 
+// unixConn is the connection itself, which session and asker ask for its peer.
+func unixConn(c net.Conn) net.Conn {
+	if one, ok := c.(*counted); ok {
+		return one.UnixConn
+	}
+	return c
+}
+
 func (a *Agent) server(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
@@ -72,7 +80,7 @@ func (a *Agent) server(h http.Handler) *http.Server {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(httpTrouble{a}, slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, c)
+			return context.WithValue(ctx, connKey{}, unixConn(c))
 		},
 	}
 }

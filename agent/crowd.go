@@ -1,0 +1,125 @@
+//go:build linux
+
+package agent
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// descriptorsPerPeer is what a session costs at most: the connection, the
+	// page, the life pipe, the pidfd.
+	descriptorsPerPeer = 4
+	// descriptorsKept are for the agent itself: ledger, listeners, epoll, files.
+	descriptorsKept = 32
+	// connectionsPerUID leaves room for requests beside a user's sessions.
+	connectionsPerUID = 2 * maxSessionsPerUID
+)
+
+// crowd bounds who is connected, so that one user's connections take neither
+// the descriptors nor the memory that others need. A connection that is one
+// too many is told so and closed; net/http never sees it.
+type crowd struct {
+	*net.UnixListener
+	agent *Agent
+
+	most, perUID int
+
+	mu  sync.Mutex
+	all int
+	of  map[int]int // by uid
+}
+
+func newCrowd(a *Agent, l *net.UnixListener) *crowd {
+	c := &crowd{UnixListener: l, agent: a, most: maxSessions + connectionsPerUID, of: make(map[int]int)}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(c.most*descriptorsPerPeer+descriptorsKept) {
+		c.most = max(2, (int(limit.Cur)-descriptorsKept)/descriptorsPerPeer)
+	}
+	c.perUID = min(connectionsPerUID, c.most/2)
+	return c
+}
+
+// Accept gives the next connection that there is room for.
+func (c *crowd) Accept() (net.Conn, error) {
+	for {
+		conn, err := c.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		uid, err := uidOf(conn)
+		if err == nil {
+			err = c.enter(uid)
+		}
+		if err == nil {
+			return &counted{UnixConn: conn, leave: sync.OnceFunc(func() { c.leave(uid) })}, nil
+		}
+		c.agent.warn("connection refused", uid, "reason", err)
+		refuse(conn, err)
+	}
+}
+
+func (c *crowd) enter(uid int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.of[uid]; n >= c.perUID {
+		return fmt.Errorf("this user has %d connections already; close some", n)
+	}
+	if c.all >= c.most {
+		return fmt.Errorf("the agent has %d connections already", c.all)
+	}
+	c.all++
+	c.of[uid]++
+	return nil
+}
+
+func (c *crowd) leave(uid int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all--
+	if c.of[uid]--; c.of[uid] <= 0 {
+		delete(c.of, uid)
+	}
+}
+
+// refuse answers before anything is read: the answer fits the socket's buffer,
+// so a peer that does not read delays nobody.
+func refuse(conn *net.UnixConn, why error) {
+	defer conn.Close()
+	body := fmt.Sprintf(`{"title":"no connection","status":503,"detail":%q}`, why.Error())
+	conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+	fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+}
+
+// uidOf is the user of the process that connected.
+func uidOf(conn *net.UnixConn) (int, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var cred *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return -1, err
+	}
+	if failed != nil {
+		return -1, failed
+	}
+	return int(cred.Uid), nil
+}
+
+// counted is a connection of the crowd.
+type counted struct {
+	*net.UnixConn
+	leave func()
+}
+
+func (c *counted) Close() error {
+	c.leave()
+	return c.UnixConn.Close()
+}
