@@ -6,12 +6,18 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/resagent/resagent/agent/wire"
 )
@@ -24,6 +30,13 @@ const mostMemory = 128 << 20
 func TestHostileUsers(t *testing.T) {
 	h := newHost(t, machinePolicy)
 	h.start()
+	h.open()
+	other := os.Getuid()
+	if other == 0 {
+		other = 65534
+	} else {
+		t.Log("NOT TESTED: that another user is served; run as root")
+	}
 	begin := func() (net.Conn, *bufio.Reader) {
 		c, err := net.Dial("unix", h.socket())
 		if err != nil {
@@ -99,8 +112,8 @@ func TestHostileUsers(t *testing.T) {
 	} {
 		t.Run(one.name, func(t *testing.T) {
 			one.do()
-			if resp, body, err := h.get("/healthz"); err != nil || resp.StatusCode != 200 {
-				t.Errorf("others are not served: %v %s", err, body)
+			if answer, err := healthAs(h, other); err != nil || !strings.HasPrefix(answer, "HTTP/1.1 200") && other != os.Getuid() {
+				t.Errorf("others are not served: %v %s", err, answer)
 			}
 			if held := memoryOf(t, h.cmd.Process.Pid); !raceDetector && held > mostMemory {
 				t.Errorf("the agent holds %d MiB, at most %d are allowed", held>>20, mostMemory>>20)
@@ -123,6 +136,110 @@ func TestHostileUsers(t *testing.T) {
 	}
 	if strings.ContainsAny(h.logged(), "\x00\x1b") {
 		t.Errorf("the log has a peer's control characters: %q", h.logged())
+	}
+}
+
+// A user who connects more often than the agent has descriptors: it is told so,
+// and the others are served as before.
+func TestDescriptorsForOthers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Log("NOT TESTED: connections of another user; run as root")
+		return
+	}
+	h := newHost(t, machinePolicy)
+	serve := h.serving()
+	serve.Args = append([]string{"bash", "-c", `ulimit -n 64 && exec "$@"`, "bash", serve.Path}, serve.Args[1:]...)
+	var err error
+	if serve.Path, err = exec.LookPath("bash"); err != nil {
+		t.Fatal(err)
+	}
+	h.cmd = serve
+	if err := serve.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h.ready()
+	h.open()
+	told, err := connectAs(t, 65534, h.socket(), 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(told, "this user has 4 connections already") {
+		t.Errorf("the last of 200 connections was told %q", told)
+	}
+	h.http.Timeout = soon
+	for range 10 {
+		if resp, body, err := h.get("/healthz"); err != nil || resp.StatusCode != 200 {
+			t.Fatalf("others are not served: %v %s", err, body)
+		}
+	}
+	if n := strings.Count(h.logged(), "connection refused"); n != 1 {
+		t.Errorf("the log says %d times that a connection was refused, want once", n)
+	}
+}
+
+// connectAs makes n connections as another user, kept to the test's end, and
+// gives what the last one was told.
+func connectAs(t *testing.T, uid int, socket string, n int) (told string, err error) {
+	asUser(uid, func(failed error) {
+		var c net.Conn
+		for err = failed; err == nil && n > 0; n-- {
+			if c, err = net.Dial("unix", socket); err == nil {
+				t.Cleanup(func() { c.Close() })
+			}
+		}
+		if err != nil {
+			return
+		}
+		c.SetReadDeadline(time.Now().Add(soon))
+		all, _ := io.ReadAll(c)
+		told = string(all)
+	})
+	return told, err
+}
+
+// healthAs asks as a user whether the agent is well.
+func healthAs(h *host, uid int) (answer string, err error) {
+	asUser(uid, func(failed error) {
+		if err = failed; err != nil {
+			return
+		}
+		var c net.Conn
+		if c, err = net.Dial("unix", h.socket()); err != nil {
+			return
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(soon))
+		fmt.Fprintf(c, "GET /healthz HTTP/1.1\r\nHost: resagent\r\nConnection: close\r\n\r\n")
+		var all []byte
+		all, err = io.ReadAll(c)
+		answer = string(all)
+	})
+	return answer, err
+}
+
+// asUser runs do on a thread that is the user's, and that is never used again:
+// credentials are a thread's.
+func asUser(uid int, do func(failed error)) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if _, _, no := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); no != 0 {
+			do(no)
+			return
+		}
+		do(nil)
+	}()
+	<-done
+}
+
+// open lets every user connect.
+func (h *host) open() {
+	h.t.Helper()
+	for path, mode := range map[string]os.FileMode{h.dir: 0o755, h.socket(): 0o666} {
+		if err := os.Chmod(path, mode); err != nil {
+			h.t.Fatal(err)
+		}
 	}
 }
 

@@ -21,10 +21,10 @@ const (
 	connectionsPerUID = 2 * maxSessionsPerUID
 )
 
-// crowd bounds who is connected, so that one user's connections take neither
+// bounded is a listener that bounds who is connected, so that one user's connections take neither
 // the descriptors nor the memory that others need. A connection that is one
 // too many is told so and closed; net/http never sees it.
-type crowd struct {
+type bounded struct {
 	*net.UnixListener
 	agent *Agent
 
@@ -35,8 +35,8 @@ type crowd struct {
 	of  map[int]int // by uid
 }
 
-func newCrowd(a *Agent, l *net.UnixListener) *crowd {
-	c := &crowd{UnixListener: l, agent: a, most: maxSessions + connectionsPerUID, of: make(map[int]int)}
+func newBounded(a *Agent, l *net.UnixListener) *bounded {
+	c := &bounded{UnixListener: l, agent: a, most: maxSessions + connectionsPerUID, of: make(map[int]int)}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(c.most*descriptorsPerPeer+descriptorsKept) {
 		c.most = max(2, (int(limit.Cur)-descriptorsKept)/descriptorsPerPeer)
@@ -46,7 +46,7 @@ func newCrowd(a *Agent, l *net.UnixListener) *crowd {
 }
 
 // Accept gives the next connection that there is room for.
-func (c *crowd) Accept() (net.Conn, error) {
+func (c *bounded) Accept() (net.Conn, error) {
 	for {
 		conn, err := c.AcceptUnix()
 		if err != nil {
@@ -64,7 +64,7 @@ func (c *crowd) Accept() (net.Conn, error) {
 	}
 }
 
-func (c *crowd) enter(uid int) error {
+func (c *bounded) enter(uid int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := c.of[uid]; n >= c.perUID {
@@ -78,7 +78,7 @@ func (c *crowd) enter(uid int) error {
 	return nil
 }
 
-func (c *crowd) leave(uid int) {
+func (c *bounded) leave(uid int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all--
@@ -113,7 +113,7 @@ func uidOf(conn *net.UnixConn) (int, error) {
 	return int(cred.Uid), nil
 }
 
-// counted is a connection of the crowd.
+// counted is a connection of a bounded listener.
 type counted struct {
 	*net.UnixConn
 	leave func()
