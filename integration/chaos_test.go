@@ -90,6 +90,9 @@ type chaos struct {
 	h       *host
 	limit   int
 	workers []*worker
+	// begin starts a worker in the place of one that ended; nil: [host.worker].
+	begin func() *worker
+	load  int // calls at a time of each worker; 0: 4 to 11
 	// policy is what the host's file says with a limit; nil: [bulkhead].
 	policy func(limit int) string
 	steady int // further workers, to whom nothing is done
@@ -114,9 +117,22 @@ func (c *chaos) pick() func() {
 }
 
 func (c *chaos) add() {
-	w := c.h.worker()
-	w.load(c.u, pathWork, 4+c.random.IntN(8))
+	begin := c.begin
+	if begin == nil {
+		begin = func() *worker { return c.h.worker() }
+	}
+	w := begin()
+	c.burden(w)
 	c.workers = append(c.workers, w)
+}
+
+// burden has a worker call again and again.
+func (c *chaos) burden(w *worker) {
+	load := c.load
+	if load == 0 {
+		load = 4 + c.random.IntN(8)
+	}
+	w.load(c.u, pathWork, load)
 }
 
 // breathe lets some calls through before the next blow. If none get through
@@ -148,7 +164,7 @@ func (c *chaos) stopIdle() {
 		w.order(order{}) // an end to its load; what it began goes on
 		c.u.further(20)
 		return w
-	}, func(w *worker) { w.load(c.u, pathWork, 4+c.random.IntN(8)) })
+	}, c.burden)
 }
 
 // stop stops a worker for as long as others make some calls. The agent may die
@@ -194,10 +210,11 @@ func (c *chaos) killAgent() {
 
 // changeLimit reloads with another limit. A higher one is allowed from before
 // the reload, a lower one from when what was granted before has ended.
-func (c *chaos) changeLimit() {
+func (c *chaos) changeLimit() { c.setLimit(3 + c.random.IntN(12)) }
+
+func (c *chaos) setLimit(limit int) {
 	c.changes++
 	c.note("change limit")
-	limit := 3 + c.random.IntN(12)
 	if limit > c.limit {
 		c.u.allow(limit)
 	}

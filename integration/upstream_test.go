@@ -4,6 +4,7 @@ package integration
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -215,6 +216,13 @@ func (u *upstream) times() (arrivals []time.Duration, travel time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return slices.Clone(u.arrivals), u.travel
+}
+
+// perWorker is how many calls came from each worker.
+func (u *upstream) perWorker() map[string]int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return maps.Clone(u.byWorker)
 }
 
 // inFlight waits until exactly n calls are in flight.

@@ -216,12 +216,17 @@ func (h *host) worker(env ...string) *worker {
 // newcomer starts a process that has yet to find out whether there is an agent.
 func (h *host) newcomer(env ...string) *worker {
 	h.t.Helper()
-	w := &worker{t: h.t, name: fmt.Sprint(workers.Add(1)), done: make(chan struct{})}
 	self, err := os.Executable()
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	w.cmd = exec.Command(self)
+	return h.launchWorker(exec.Command(self), env...)
+}
+
+// launchWorker starts a process of which only its environment is not decided.
+func (h *host) launchWorker(cmd *exec.Cmd, env ...string) *worker {
+	h.t.Helper()
+	w := &worker{t: h.t, cmd: cmd, name: fmt.Sprint(workers.Add(1)), done: make(chan struct{})}
 	w.cmd.Env = h.env(append(env, workerEnv+"="+w.name)...)
 	w.begin()
 	return w
@@ -231,7 +236,10 @@ func (h *host) newcomer(env ...string) *worker {
 func (w *worker) begin() {
 	w.t.Helper()
 	w.cmd.Stderr = os.Stderr
-	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if w.cmd.SysProcAttr == nil {
+		w.cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	w.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	out, err := w.cmd.StdoutPipe()
 	if err != nil {
 		w.t.Fatal(err)
