@@ -20,13 +20,6 @@ const chaosFor = 8 * time.Second
 // killed and restarted, and the limit changes. The limit holds throughout;
 // nobody is refused; in the end all is free.
 func TestBulkheadThroughKills(t *testing.T) {
-	d := chaosFor
-	if s := os.Getenv(soakEnv); s != "" {
-		var err error
-		if d, err = time.ParseDuration(s); err != nil {
-			t.Fatalf("%s: %v", soakEnv, err)
-		}
-	}
 	// The long one has as many processes as a busy host.
 	clients := 8
 	if os.Getenv(soakEnv) != "" {
@@ -41,33 +34,8 @@ func TestBulkheadThroughKills(t *testing.T) {
 		c.add()
 	}
 	// Each thing happens at least once in a short run, the agent's end twice.
-	todo := []func(){c.killAgent, c.killAgent, c.killWorker, c.killWorker, c.stopWorker, c.changeLimit, c.changeLimit, c.stopIdle}
-	random.Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
-	for end := time.Now().Add(d); time.Now().Before(end) || len(todo) > 0; {
-		c.breathe()
-		if len(todo) == 0 {
-			todo = append(todo, c.pick())
-		}
-		began := u.now()
-		todo[0]()
-		todo = todo[1:]
-		if took := u.now() - began; took > 2*time.Second {
-			t.Logf("slow: %v from %v on", took, began)
-		}
-		now := u.count()
-		c.most = max(c.most, now.most)
-		if t.Failed() || now.excesses > 0 {
-			break
-		}
-	}
-	for _, w := range c.workers {
-		w.in.Close()
-	}
-	for _, w := range c.workers {
-		w.finish()
-		w.mustNotFail()
-	}
-	now := u.count()
+	c.storm(c.killAgent, c.killAgent, c.killWorker, c.killWorker, c.stopWorker, c.changeLimit, c.changeLimit, c.stopIdle)
+	now := c.finish()
 	t.Logf("%d calls, %d abandoned, at most %d in flight; %d workers killed, %d stopped; agent killed %d times; limit changed %d times",
 		now.calls, now.abandoned, c.most, c.killed, c.stopped, c.restarts, c.changes)
 	arrivals, _ := u.times()
@@ -76,10 +44,6 @@ func TestBulkheadThroughKills(t *testing.T) {
 			t.Logf("no call for %v from %v on", gap, arrivals[i])
 		}
 	}
-	if now.inFlight != 0 {
-		t.Errorf("%d calls in flight with all workers gone", now.inFlight)
-	}
-	noneGranted(c.h)
 }
 
 // chaos is what the test plays with.
@@ -99,6 +63,55 @@ type chaos struct {
 
 	killed, stopped, restarts, changes int
 	most                               int
+}
+
+// storm does what is to be done at least once, in any order, and then anything,
+// for as long as [soakEnv] says.
+func (c *chaos) storm(todo ...func()) {
+	c.t.Helper()
+	d := chaosFor
+	if s := os.Getenv(soakEnv); s != "" {
+		var err error
+		if d, err = time.ParseDuration(s); err != nil {
+			c.t.Fatalf("%s: %v", soakEnv, err)
+		}
+	}
+	c.random.Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
+	for end := time.Now().Add(d); time.Now().Before(end) || len(todo) > 0; todo = todo[1:] {
+		c.breathe()
+		if len(todo) == 0 {
+			todo = append(todo, c.pick())
+		}
+		began := c.u.now()
+		todo[0]()
+		if took := c.u.now() - began; took > 2*time.Second {
+			c.t.Logf("slow: %v from %v on", took, began)
+		}
+		now := c.u.count()
+		c.most = max(c.most, now.most)
+		if c.t.Failed() || now.excesses > 0 {
+			return
+		}
+	}
+}
+
+// finish lets all workers end what they began: no call failed, and in the end
+// nothing is in flight and all is free.
+func (c *chaos) finish() count {
+	c.t.Helper()
+	for _, w := range c.workers {
+		w.in.Close()
+	}
+	for _, w := range c.workers {
+		w.finish()
+		w.mustNotFail()
+	}
+	now := c.u.count()
+	if now.inFlight != 0 {
+		c.t.Errorf("%d calls in flight with all workers gone", now.inFlight)
+	}
+	noneGranted(c.h)
+	return now
 }
 
 // pick chooses what happens next.

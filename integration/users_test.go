@@ -25,16 +25,10 @@ const (
 )
 
 // TestUsersThroughKills has 32 processes of four users ask for 32 times a
-// limit of ten, through kills of processes (each comes back under its user) and of the agent, stops, and
-// reloads; then calm, in which the limit has to be used, and in equal parts.
+// limit of ten, through kills of processes (each comes back under its user) and
+// of the agent, stops, and reloads; then calm, in which the limit has to be
+// used, and in equal parts.
 func TestUsersThroughKills(t *testing.T) {
-	d := chaosFor
-	if s := os.Getenv(soakEnv); s != "" {
-		var err error
-		if d, err = time.ParseDuration(s); err != nil {
-			t.Fatalf("%s: %v", soakEnv, err)
-		}
-	}
 	random := seeded(t)
 	u := newUpstream(t, random)
 	h := newHost(t, bulkhead(u, usersLimit))
@@ -49,18 +43,7 @@ func TestUsersThroughKills(t *testing.T) {
 	u.further(200)
 
 	begin := u.count()
-	todo := []func(){c.killAgent, c.killWorker, c.killWorker, c.stopWorker, c.stopIdle, c.changeLimit}
-	random.Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
-	for end := time.Now().Add(d); time.Now().Before(end) || len(todo) > 0; todo = todo[1:] {
-		c.breathe()
-		if len(todo) == 0 {
-			todo = append(todo, c.pick())
-		}
-		todo[0]()
-		if now := u.count(); t.Failed() || now.excesses > 0 {
-			break
-		}
-	}
+	c.storm(c.killAgent, c.killWorker, c.killWorker, c.stopWorker, c.stopIdle, c.changeLimit)
 	stormy := u.count()
 	c.setLimit(usersLimit)
 	u.allow(usersLimit)
@@ -88,14 +71,7 @@ func TestUsersThroughKills(t *testing.T) {
 			break
 		}
 	}
-	for _, w := range c.workers {
-		w.in.Close()
-	}
-	for _, w := range c.workers {
-		w.finish()
-		w.mustNotFail()
-	}
-	now := u.count()
+	now := c.finish()
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "PHASE\tTIME\tCALLS\tABANDONED\tMOST IN FLIGHT\tUSE\tJAIN, PROCESSES\tJAIN, USERS\n")
@@ -115,10 +91,6 @@ func TestUsersThroughKills(t *testing.T) {
 	if best.fairUsers < leastFair {
 		t.Errorf("Jain's index of the users is %.4f, want at least %v", best.fairUsers, leastFair)
 	}
-	if now.inFlight != 0 {
-		t.Errorf("%d calls in flight with all workers gone", now.inFlight)
-	}
-	noneGranted(h)
 }
 
 // crew is the processes of several users.
