@@ -117,8 +117,8 @@ func TestRecordingsAreBounded(t *testing.T) {
 		open = append(open, resp)
 		check(t, &cache.memory)
 	}
-	if half := cache.memory.max / 2; cache.memory.recording > half {
-		t.Errorf("%d bytes are being recorded, want at most %d", cache.memory.recording, half)
+	if half := cache.memory.max / 2; recording(cache) > half {
+		t.Errorf("%d bytes are being recorded, want at most %d", recording(cache), half)
 	}
 	for i, resp := range open {
 		if got := len(drain(t, resp)); got != 1<<10 {
@@ -126,8 +126,8 @@ func TestRecordingsAreBounded(t *testing.T) {
 		}
 	}
 	check(t, &cache.memory)
-	if cache.memory.recording != 0 {
-		t.Errorf("%d bytes are still held", cache.memory.recording)
+	if recording(cache) != 0 {
+		t.Errorf("%d bytes are still held", recording(cache))
 	}
 	if got := found(t, cache, start, time.Hour, numbered(t, 1000)); got != "small" {
 		t.Error("recordings drove out what there was room for")

@@ -84,8 +84,8 @@ func TestIncompleteIsNotStored(t *testing.T) {
 			if f := found(t, cache, start, time.Hour, req); f != none {
 				t.Errorf("stored as %q", f)
 			}
-			if cache.memory.recording != 0 {
-				t.Errorf("%d bytes are still held for the recording", cache.memory.recording)
+			if recording(cache) != 0 {
+				t.Errorf("%d bytes are still held for the recording", recording(cache))
 			}
 		})
 	}
@@ -137,8 +137,8 @@ func TestCompleteIsStored(t *testing.T) {
 			if got := drain(t, again); got != "whole" {
 				t.Errorf("answered %q", got)
 			}
-			if cache.memory.recording != 0 {
-				t.Errorf("%d bytes are still held for the recording", cache.memory.recording)
+			if recording(cache) != 0 {
+				t.Errorf("%d bytes are still held for the recording", recording(cache))
 			}
 		})
 	}
@@ -192,8 +192,8 @@ func TestPanicInRead(t *testing.T) {
 	if f := found(t, cache, start, 0, req); f != none {
 		t.Errorf("a body with a hole is stored as %q", f)
 	}
-	if cache.memory.recording != 0 {
-		t.Errorf("%d bytes are still held", cache.memory.recording)
+	if recording(cache) != 0 {
+		t.Errorf("%d bytes are still held", recording(cache))
 	}
 }
 
@@ -262,8 +262,8 @@ func TestManyKeepTheSame(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if cache.memory.recording != 0 {
-		t.Errorf("%d bytes are still held", cache.memory.recording)
+	if recording(cache) != 0 {
+		t.Errorf("%d bytes are still held", recording(cache))
 	}
 }
 
@@ -281,8 +281,8 @@ func TestCloseBesideRead(t *testing.T) {
 			t.Fatalf("stored in part: %d bytes", len(f))
 		}
 	}
-	if cache.memory.recording != 0 {
-		t.Errorf("%d bytes are still held", cache.memory.recording)
+	if recording(cache) != 0 {
+		t.Errorf("%d bytes are still held", recording(cache))
 	}
 }
 
@@ -296,19 +296,14 @@ func TestForgottenBodies(t *testing.T) {
 			_, _ = cache.Keep(req, resp, start).Body.Read(make([]byte, 5))
 		}
 	}()
-	if cache.memory.recording == 0 {
+	if recording(cache) == 0 {
 		t.Fatal("ten recordings hold nothing")
 	}
-	held := func() int64 {
-		cache.memory.mu.Lock()
-		defer cache.memory.mu.Unlock()
-		return cache.memory.recording
-	}
 	deadline := time.Now().Add(10 * time.Second)
-	for held() != 0 && time.Now().Before(deadline) {
+	for recording(cache) != 0 && time.Now().Before(deadline) {
 		runtime.GC() // cleanups run on a goroutine of the runtime's
 	}
-	if held() != 0 {
-		t.Errorf("%d bytes are still held", held())
+	if recording(cache) != 0 {
+		t.Errorf("%d bytes are still held", recording(cache))
 	}
 }

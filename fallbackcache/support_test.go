@@ -91,3 +91,11 @@ func found(t testing.TB, c *Cache, now time.Time, maxStale time.Duration, req *h
 	}
 	return drain(t, a.Response(req, Outcome{}))
 }
+
+// recording is what all recordings hold. What was forgotten gives its room back
+// on a goroutine of the runtime's, at any time.
+func recording(c *Cache) int64 {
+	c.memory.mu.Lock()
+	defer c.memory.mu.Unlock()
+	return c.memory.recording
+}
