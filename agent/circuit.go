@@ -138,9 +138,7 @@ func (c *circuit) watch(now time.Duration) {
 		if one.seen.Bad != before.Bad || one.seen.Slow != before.Slow {
 			c.failed = now
 		}
-		if e, calls := one.says(now, c.set.Window); calls {
-			all = append(all, e)
-		}
+		all = append(all, one.says(now, c.set.Window))
 	}
 	if verdict(&c.set, all) {
 		c.open(now, "calls of the host fail, or are slow")
@@ -177,8 +175,11 @@ func (c *circuit) ask(p *process, now time.Duration) uint64 {
 	if c.word.State() == page.CircuitOpen && c.forced == nil {
 		c.tick(now)
 	}
-	if c.word.State() != page.CircuitHalfOpen || len(c.probes)+c.good >= max(1, c.set.HalfOpenRequests) {
+	if c.word.State() != page.CircuitHalfOpen || len(c.probes)+c.good >= max(1, c.set.HalfOpenRequests) || c.comesLater(p, now) {
 		return 0
+	}
+	if one := c.callers[p]; one != nil {
+		one.probed = true
 	}
 	c.probed++
 	c.probes = append(c.probes, trial{number: c.probed, of: p, ends: now + probeTime})
@@ -186,6 +187,24 @@ func (c *circuit) ask(p *process, now time.Duration) uint64 {
 		c.next = now + probeTime
 	}
 	return c.probed
+}
+
+// comesLater says whether others come before a process that had a probe of
+// which no success came: else one whose own trouble, or lie, fails its probes
+// could keep the circuit open for all. Nobody who wants one waits for long.
+func (c *circuit) comesLater(p *process, now time.Duration) bool {
+	if one := c.callers[p]; one == nil || !one.probed || now-c.since >= c.set.OpenFor/10 {
+		return false
+	}
+	for _, one := range c.callers {
+		if !one.probed {
+			return true
+		}
+	}
+	for _, one := range c.callers { // each had one: from the beginning
+		one.probed = false
+	}
+	return false
 }
 
 // probeEnded takes the outcome of a probe. One that is not known, or another
@@ -201,6 +220,9 @@ func (c *circuit) probeEnded(p *process, number uint64, outcome string, now time
 		c.probes = append(c.probes[:i:i], c.probes[i+1:]...)
 		switch outcome {
 		case "success":
+			if one := c.callers[p]; one != nil {
+				one.probed = false
+			}
 			if c.good++; c.good >= max(1, c.set.HalfOpenRequests) {
 				c.close(now, "probes succeed")
 			}
@@ -213,15 +235,15 @@ func (c *circuit) probeEnded(p *process, number uint64, outcome string, now time
 
 // close lets a growing part of the calls through.
 func (c *circuit) close(now time.Duration, why string) {
-	c.anew()
+	c.anew(now)
 	c.next = now + page.ClosingTime
 	c.change(page.CircuitClosing, c.next, now, why)
 }
 
 // anew forgets what was counted.
-func (c *circuit) anew() {
+func (c *circuit) anew(now time.Duration) {
 	for _, one := range c.callers {
-		one.anew()
+		one.anew(now)
 		one.cell.Clean()
 	}
 	c.looked, c.failed = false, 0
@@ -263,7 +285,7 @@ func (c *circuit) force(f *Forced, now time.Duration) {
 // release goes back to deciding by evidence, beginning closed.
 func (c *circuit) release(now time.Duration, why string) {
 	c.forced, c.opens = nil, 0
-	c.anew()
+	c.anew(now)
 	c.change(page.CircuitClosed, 0, now, why)
 	c.next = 0
 }

@@ -97,7 +97,7 @@ func newPlay(t *testing.T, n int) *play {
 	for i := range n {
 		proc := &process{id: identity{pid: i}}
 		p.procs = append(p.procs, proc)
-		p.c.callers[proc] = &caller{cell: new(page.Outcome)}
+		p.c.callers[proc] = &caller{cell: new(page.Outcome), at: p.now}
 	}
 	return p
 }
@@ -281,9 +281,10 @@ func TestCircuitOpensOnSlowCalls(t *testing.T) {
 			p.cell(i).Good(p.now)
 		}
 	}
-	for range 100 {
+	for range 100 { // longer ago than the window
 		call(false)
 	}
+	p.pass(time.Hour)
 	call(true)
 	p.pass(2 * time.Second)
 	p.is(page.CircuitClosed)

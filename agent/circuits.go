@@ -78,7 +78,7 @@ func (a *Agent) openCircuit(p *process, key circuitKey, now time.Duration) wire.
 	p.outcomes[i] = c
 	one := &caller{uid: p.id.uid, cell: p.page.Outcome(i)}
 	one.cell.Clean()
-	one.anew()
+	one.anew(now)
 	c.callers[p] = one
 	answer.Index, answer.Entry = i, c.entry
 	return answer

@@ -21,7 +21,9 @@ type caller struct {
 	cell *page.Outcome
 
 	seen   page.Tally
-	runAt  uint64 // of the run, when the circuit last began anew
+	at     time.Duration // of the newest reading
+	probed bool          // had a probe, of which no success came
+	runAt  uint64        // of the run, when the circuit last began anew
 	window [parts]counts
 	newest int64 // the number of the newest part
 }
@@ -40,26 +42,54 @@ func step(was, is uint64) uint64 {
 	return 0
 }
 
-// read takes in what was counted since the last reading. Successes of a time
-// when nobody looked have no known date, and are left out.
+// read takes in what was counted since the last reading.
 func (c *caller) read(now, window time.Duration, looked bool) {
 	t := c.cell.Read()
 	c.forget(now, window)
 	p := &c.window[c.newest%parts]
-	if looked {
-		p.good += step(c.seen.Good, t.Good)
+	if good := step(c.seen.Good, t.Good); looked {
+		p.good += good
+	} else {
+		c.date(good, t, now, window)
 	}
 	p.bad += step(c.seen.Bad, t.Bad)
 	p.slow += step(c.seen.Slow, t.Slow)
 	if t.Run < c.runAt || t.Good != c.seen.Good {
 		c.runAt = 0
 	}
-	c.seen = t
+	c.seen, c.at = t, now
 }
+
+// date takes in successes of a time when nobody looked. Left out, they would
+// make a few failures among many calls look like an upstream that only fails.
+// Those since the process's mark are recent, those before it are spread evenly
+// over the time since the last reading.
+func (c *caller) date(good uint64, t page.Tally, now, window time.Duration) {
+	mark, since := t.Marked, t.Since
+	switch {
+	case mark == 0 || mark > now || since > good && mark > c.at:
+		mark, since = now, 0 // no mark, or no true one
+	case mark <= c.at:
+		since = good
+	}
+	if recent := min(now, mark+page.MarkedFor); recent > now-window {
+		c.window[c.number(recent, window)%parts].good += since
+	}
+	if older := good - since; older > 0 && mark > c.at {
+		part := max(1, window/parts)
+		for n := max(c.newest-parts+1, c.number(c.at, window)); n <= c.number(mark, window); n++ {
+			within := min(mark, time.Duration(n+1)*part) - max(c.at, time.Duration(n)*part)
+			c.window[n%parts].good += uint64(float64(older) * float64(within) / float64(mark-c.at))
+		}
+	}
+}
+
+// number is that of the part of a window that a time is in.
+func (c *caller) number(t, window time.Duration) int64 { return int64(t / max(1, window/parts)) }
 
 // forget empties the parts of the window that are over.
 func (c *caller) forget(now, window time.Duration) {
-	n := int64(now / max(1, window/parts))
+	n := c.number(now, window)
 	for i := max(c.newest+1, n-parts+1); i <= n; i++ {
 		c.window[i%parts] = counts{}
 	}
@@ -67,8 +97,9 @@ func (c *caller) forget(now, window time.Duration) {
 }
 
 // anew forgets all that was counted before.
-func (c *caller) anew() {
-	c.seen = c.cell.Read()
+func (c *caller) anew(now time.Duration) {
+	c.seen, c.at = c.cell.Read(), now
+	c.probed = false
 	c.runAt = c.seen.Run
 	c.window = [parts]counts{}
 }
@@ -79,80 +110,105 @@ type evidence struct {
 	good, bad uint64
 	slow      uint64 // of those
 	run       uint64
+	rests     time.Duration // how long it has not called; 0: it calls now
 }
 
-// says gives the caller's evidence; false: it does not call this authority now.
-func (c *caller) says(now, window time.Duration) (evidence, bool) {
+// says gives the caller's evidence.
+func (c *caller) says(now, window time.Duration) evidence {
 	e := evidence{uid: c.uid, run: c.seen.Run - c.runAt}
 	for _, p := range c.window {
 		e.good += p.good
 		e.bad += p.bad
 		e.slow += p.slow
 	}
-	// The successes of a time when nobody looked are left out, not the slow
-	// ones: a slow call is a call.
+	// Not all successes of a time when nobody looked are known, the slow ones
+	// are: a slow call is a call.
 	e.good += max(e.slow, e.good+e.bad) - (e.good + e.bad)
-	if now-c.seen.Last > window || c.seen.Last > now+time.Second {
-		return e, e.good+e.bad > 0
+	if quiet := now - c.seen.Last; e.good+e.bad == 0 && (quiet > window || quiet < -time.Second) {
+		e.rests = max(quiet, 1)
 	}
-	return e, true
+	return e
 }
+
+// remembered is how long a user that does not call is still asked for: failures
+// of one user alone then open nothing.
+const remembered = 10 * time.Minute
 
 // verdict says whether what the callers say is evidence enough to open the
 // circuit for all: not if it may be one process's own trouble. Each caller's
 // part counts up to the callers' median, and at least half of the callers, two
-// or more, and of two users where more than one calls, must fail by their own
-// measure; or there is only one.
+// or more, and of two users where more than one calls or did lately, must fail
+// by their own measure; or there is only one, and nobody rests whom it would
+// speak for. Each process's own circuit spares it meanwhile.
 func verdict(set *policies.CircuitBreaker, all []evidence) bool {
-	return byRun(set, all) || byRate(set, all, set.FailureRate, func(e evidence) uint64 { return e.bad }) ||
-		set.SlowCallDuration > 0 && byRate(set, all, set.SlowCallRate, func(e evidence) uint64 { return e.slow })
+	calling, resting := make([]evidence, 0, len(all)), 0
+	users := map[int]bool{}
+	for _, e := range all {
+		if e.rests < remembered {
+			users[e.uid] = true
+		}
+		if e.rests > 0 {
+			resting++
+		} else {
+			calling = append(calling, e)
+		}
+	}
+	q := quorum{calling, users, resting}
+	return q.byRun(set) || q.byRate(set, set.FailureRate, func(e evidence) uint64 { return e.bad }) ||
+		set.SlowCallDuration > 0 && q.byRate(set, set.SlowCallRate, func(e evidence) uint64 { return e.slow })
 }
 
-func byRun(set *policies.CircuitBreaker, all []evidence) bool {
+// quorum is those whose evidence is asked for.
+type quorum struct {
+	all     []evidence   // of those that call
+	users   map[int]bool // that call, or did lately
+	resting int          // how many do not call
+}
+
+func (q quorum) byRun(set *policies.CircuitBreaker) bool {
 	if set.ConsecutiveFailures == 0 {
 		return false
 	}
-	most := median(all, func(e evidence) uint64 { return e.run })
+	most := median(q.all, func(e evidence) uint64 { return e.run })
 	sum := uint64(0)
-	for _, e := range all {
+	for _, e := range q.all {
 		sum += min(e.run, most)
 	}
-	return sum >= uint64(set.ConsecutiveFailures) && quorum(all, func(e evidence) bool { return e.run > 0 })
+	return sum >= uint64(set.ConsecutiveFailures) && q.fails(func(e evidence) bool { return e.run > 0 })
 }
 
 // byRate says whether so large a part of the calls were of one kind.
-func byRate(set *policies.CircuitBreaker, all []evidence, rate float64, of func(evidence) uint64) bool {
-	most := float64(median(all, func(e evidence) uint64 { return e.good + e.bad }))
+func (q quorum) byRate(set *policies.CircuitBreaker, rate float64, of func(evidence) uint64) bool {
+	most := float64(median(q.all, func(e evidence) uint64 { return e.good + e.bad }))
 	var bad, calls float64
-	for _, e := range all {
+	for _, e := range q.all {
 		if n := float64(e.good + e.bad); n > 0 {
 			part := min(1, most/n)
 			bad += part * float64(of(e))
 			calls += part * n
 		}
 	}
-	return calls >= float64(set.MinRequests) && bad >= rate*calls && quorum(all, func(e evidence) bool {
+	return calls >= float64(set.MinRequests) && bad >= rate*calls && q.fails(func(e evidence) bool {
 		return of(e) > 0 && float64(of(e)) >= rate*float64(e.good+e.bad)
 	})
 }
 
-// quorum says whether enough of the callers fail.
-func quorum(all []evidence, fails func(evidence) bool) bool {
-	failing, users, failingUsers := 0, map[int]bool{}, map[int]bool{}
-	for _, e := range all {
-		users[e.uid] = true
+// fails says whether enough of the callers do.
+func (q quorum) fails(fails func(evidence) bool) bool {
+	failing, failingUsers := 0, map[int]bool{}
+	for _, e := range q.all {
 		if fails(e) {
 			failing++
 			failingUsers[e.uid] = true
 		}
 	}
 	switch {
-	case len(all) == 1:
+	case len(q.all) == 1 && q.resting == 0:
 		return failing == 1
-	case len(users) > 1 && len(failingUsers) < 2:
+	case len(q.users) > 1 && len(failingUsers) < 2:
 		return false
 	}
-	return failing >= max(2, (len(all)+1)/2)
+	return failing >= max(2, (len(q.all)+1)/2)
 }
 
 // median is the lower one: with two callers the smaller value.

@@ -136,13 +136,13 @@ func (b *breaker) hostLeft() (time.Duration, bool) {
 // tellHost counts an attempt for the host, unless its circuit changed since.
 func (b *breaker) tellHost(t ticket, p client.Probe, o outcome, own bool, began time.Time) {
 	if t == hostsProbe {
-		switch o {
-		case success:
+		switch {
+		case o == success:
 			p.End(client.ProbeSuccess)
-		case failure, slowSuccess, slowFailure:
-			p.End(client.ProbeFailure)
-		default:
+		case o == ignored, own: // its own trouble says nothing of the upstream
 			p.End(client.ProbeNothing)
+		default:
+			p.End(client.ProbeFailure)
 		}
 		return
 	}

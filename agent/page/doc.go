@@ -31,7 +31,7 @@
 //	          32     time of the last count, tenths of a second since boot
 //	          40     dirty: 0 or 1                                (process sets, agent clears)
 //	          48     slow calls, a count that only grows                  (process writes)
-//	          56     unused, zero
+//	          56     mark: tenths of a second since boot 30 bits | successes until then 34 (process writes)
 //
 //	control   0      magic, 8 bytes
 //	          8      layout version, 8 bytes

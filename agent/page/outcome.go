@@ -28,7 +28,7 @@ type Outcome struct {
 	last  atomic.Uint64 // when a call was last counted, in tenths of a second since boot
 	dirty atomic.Uint64
 	slow  atomic.Uint64 // calls that took too long, however they ended; good or bad counts them too
-	_     [1]uint64
+	mark  atomic.Uint64 // what good was a moment ago, and when: see [Tally.Marked]
 }
 
 // Outcome returns outcome cell i, 0 <= i < [Outcomes].
@@ -36,28 +36,44 @@ func (p *Page) Outcome(i int) *Outcome {
 	return (*Outcome)(unsafe.Pointer(&p.mem[firstOutcome+i*int(unsafe.Sizeof(Outcome{}))]))
 }
 
-const lastUnit = 100 * time.Millisecond
+const (
+	lastUnit = 100 * time.Millisecond
+	markBits = 34 // of the successes in a mark; the rest is its time
+	// markFor is how old a mark may be when a call is counted.
+	markFor = uint64(MarkedFor / lastUnit)
+)
 
+// MarkedFor is how long a mark stands: a call that is counted later sets a new
+// one.
+const MarkedFor = 5 * time.Second
+
+// at notes when a call is counted, before it is. One that took long, and is
+// dated at its beginning, does not make its process look idle.
 func (o *Outcome) at(now time.Duration) {
-	if t := uint64(max(0, now) / lastUnit); o.last.Load() != t {
-		o.last.Store(t)
+	t := uint64(max(0, now) / lastUnit)
+	if o.last.Load() >= t {
+		return
+	}
+	o.last.Store(t)
+	if m := o.mark.Load(); m == 0 || t >= m>>markBits+markFor {
+		o.mark.Store(t<<markBits | o.good.Load()&(1<<markBits-1))
 	}
 }
 
 // Good counts a success. now is the time since boot, on every method here.
 func (o *Outcome) Good(now time.Duration) {
+	o.at(now)
 	o.good.Add(1)
 	if o.run.Load() != 0 {
 		o.run.Store(0)
 	}
-	o.at(now)
 }
 
 // Bad counts a failure of the upstream. True: the agent is to be told.
 func (o *Outcome) Bad(now time.Duration) bool {
+	o.at(now)
 	o.run.Add(1)
 	o.bad.Add(1)
-	o.at(now)
 	return o.dirty.Swap(1) == 0
 }
 
@@ -70,22 +86,33 @@ func (o *Outcome) Slow() bool {
 
 // Own counts a failure that is this process's own.
 func (o *Outcome) Own(now time.Duration) {
-	o.own.Add(1)
 	o.at(now)
+	o.own.Add(1)
 }
 
 // Tally is one reading of an outcome cell.
 type Tally struct {
 	Good, Bad, Own, Run, Slow uint64
 	Last                      time.Duration // to a tenth of a second, rounded down
+	// Marked is a time before the newest calls, at most [MarkedFor] before the
+	// last of them, and Since the successes from then on. So one who did not
+	// look for long knows how many successes belong to the newest failures.
+	// Zero: the process is older than this, or has no calls.
+	Marked time.Duration
+	Since  uint64
 }
 
 // Read reads each count once.
 func (o *Outcome) Read() Tally {
-	return Tally{
+	mark := o.mark.Load() // before the successes: they are as many, or more
+	t := Tally{
 		Good: o.good.Load(), Bad: o.bad.Load(), Own: o.own.Load(), Run: o.run.Load(), Slow: o.slow.Load(),
 		Last: time.Duration(min(o.last.Load(), 1<<36)) * lastUnit,
 	}
+	if mark != 0 {
+		t.Marked, t.Since = time.Duration(mark>>markBits)*lastUnit, (t.Good-mark)&(1<<markBits-1)
+	}
+	return t
 }
 
 // Clean has the process tell of its next failure. The agent's side; it reads

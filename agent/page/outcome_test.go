@@ -31,11 +31,11 @@ func TestOutcomeCounts(t *testing.T) {
 		t.Error("the agent is to be told of the first failure, and only of that")
 	}
 	o.Own(time.Second)
-	if got, want := o.Read(), (Tally{Bad: 2, Own: 1, Run: 2, Last: time.Second}); got != want {
+	if got, want := o.Read(), (Tally{Bad: 2, Own: 1, Run: 2, Last: time.Second, Marked: time.Second}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	o.Good(2190 * time.Millisecond)
-	if got, want := o.Read(), (Tally{Good: 1, Bad: 2, Own: 1, Last: 2100 * time.Millisecond}); got != want {
+	if got, want := o.Read(), (Tally{Good: 1, Bad: 2, Own: 1, Last: 2100 * time.Millisecond, Marked: time.Second, Since: 1}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	o.Clean()
@@ -47,6 +47,29 @@ func TestOutcomeCounts(t *testing.T) {
 	}
 	if got := p.Outcome(0).Read(); got != (Tally{}) {
 		t.Errorf("another cell was written: %+v", got)
+	}
+}
+
+// The mark dates the newest successes: it is never older than MarkedFor when a
+// call is counted, what was counted before it is not in Since, and a call that
+// took long and is dated at its beginning moves nothing back.
+func TestOutcomeMark(t *testing.T) {
+	o := new(Outcome)
+	if got := o.Read(); got.Marked != 0 || got.Since != 0 {
+		t.Errorf("a cell without calls is marked: %+v", got)
+	}
+	for range 3 {
+		o.Good(time.Second)
+	}
+	o.Good(time.Second + MarkedFor - lastUnit)
+	if got := o.Read(); got.Marked != time.Second || got.Since != 4 {
+		t.Errorf("%d successes since %v, want 4 since 1s", got.Since, got.Marked)
+	}
+	later := time.Second + MarkedFor
+	o.Good(later)
+	o.Bad(time.Millisecond)
+	if got := o.Read(); got.Marked != later || got.Since != 1 || got.Good != 5 || got.Last != later {
+		t.Errorf("%+v, want one of 5 successes since %v", got, later)
 	}
 }
 
