@@ -49,7 +49,8 @@ type circuit struct {
 	probed uint64 // the number of the newest probe
 	good   int    // probes of this epoch that succeeded
 
-	show func(*circuit)
+	show   func(*circuit)
+	random func(n int64) int64 // even over [0, n); nil: math/rand's
 }
 
 // trial is one call, a probe, that may pass a half-open circuit.
@@ -165,7 +166,11 @@ func (c *circuit) open(now time.Duration, why string) {
 	for range c.opens - 1 {
 		d = min(2*d, max(c.set.OpenFor, c.set.MaxOpenFor))
 	}
-	d += time.Duration(rand.Int64N(int64(d)/10 + 1))
+	random := c.random
+	if random == nil {
+		random = rand.Int64N
+	}
+	d += time.Duration(random(int64(d)/10 + 1))
 	c.change(page.CircuitOpen, now+d, now, why)
 	c.looked, c.next = false, now+d
 }

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,11 +13,15 @@ import (
 	"time"
 )
 
-// planted are known mistakes, as changes to a copy of the source. In the copy
-// they wait behind a switch; the source itself knows nothing of them.
-var planted = []struct {
+// mistake is a change to a copy of the source. In the copy it waits behind a
+// switch; the source itself knows nothing of it. One without a name belongs to
+// the others.
+type mistake struct {
 	name, file, old, new string
-}{
+}
+
+// planted are known mistakes about limits.
+var planted = []mistake{
 	{"ledger raised after the cell", "allocator.go",
 		"	a.setGranted(h, h.granted+n)\n	c.SetTarget(h.epoch, target)\n	if !c.Grant(h.epoch, n) {",
 		`	late := planted("ledger raised after the cell")
@@ -137,30 +142,35 @@ var planted = []struct {
 // switches are the files that the copy has more.
 var switches = map[string]string{
 	"page/switch.go": "package page\n\nimport \"os\"\n\nvar Planted, Between = os.Getenv(\"" + plantedEnv + "\"), func() {}\n",
-	"switch.go":      "package agent\n\nimport \"github.com/resagent/resagent/agent/page\"\n\nfunc planted(name string) bool { return page.Planted == name }\n",
+	"switch.go":      "package agent\n\nimport \"github.com/resagent/resagent/agent/page\"\n\nfunc planted(name string) bool { return page.Planted == name }\n\nfunc unless(name string) uint64 {\n\tif planted(name) {\n\t\treturn 0\n\t}\n\treturn 1\n}\n",
 }
 
 // The model finds each of these mistakes, and none where none is.
 func TestPlantedMistakesAreFound(t *testing.T) {
+	find(t, planted, "^TestManySteps$", 60_000)
+}
+
+// find has a model's test find each mistake.
+func find(t *testing.T, all []mistake, test string, steps int) {
 	began := time.Now()
-	binary := patched(t)
+	binary := patched(t, all)
 	try := func(mistake string) (string, error) {
-		cmd := exec.CommandContext(t.Context(), binary, "-test.run", "^TestManySteps$")
-		cmd.Env = append(os.Environ(), plantedEnv+"="+mistake, stepsEnv+"=60000")
+		cmd := exec.CommandContext(t.Context(), binary, "-test.run", test)
+		cmd.Env = append(os.Environ(), plantedEnv+"="+mistake, fmt.Sprintf("%s=%d", stepsEnv, steps))
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
 	if out, err := try(""); err != nil {
 		t.Fatalf("without a mistake: %v\n%s", err, out)
 	}
-	for _, m := range planted {
+	for _, m := range all {
 		if m.name == "" {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
 			out, err := try(m.name)
 			if err == nil {
-				t.Fatal("60,000 steps did not find it")
+				t.Fatalf("%d steps did not find it", steps)
 			}
 			if !strings.Contains(out, "with seed ") {
 				t.Fatalf("the run failed, but not by finding it:\n%s", out)
@@ -171,8 +181,8 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 	t.Logf("all of them in %v", time.Since(began).Round(time.Millisecond))
 }
 
-// patched builds this test over a copy of the source with all mistakes.
-func patched(t *testing.T) string {
+// patched builds this test over a copy of the source with the mistakes.
+func patched(t *testing.T, all []mistake) string {
 	t.Helper()
 	dir, here := t.TempDir(), folder(t)
 	replace := map[string]string{}
@@ -184,7 +194,7 @@ func patched(t *testing.T) string {
 		replace[filepath.Join(here, file)] = path
 	}
 	copies := map[string]string{}
-	for _, m := range planted {
+	for _, m := range all {
 		if m.old == "" {
 			continue
 		}
@@ -207,8 +217,9 @@ func patched(t *testing.T) string {
 	for file, text := range switches {
 		put(file, text)
 	}
-	// This file is not part of the copy: its variable has the switch's name.
+	// These files are not part of the copy: a variable has the switch's name.
 	put("planted_test.go", "package agent\n")
+	put("circuit_planted_test.go", "package agent\n")
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func (c *caller) read(now, window time.Duration, looked bool) {
 	if good := step(c.seen.Good, t.Good); looked {
 		p.good += good
 	} else {
-		c.date(good, t, now, window)
+		p.good += c.date(good, t, now, window)
 	}
 	p.bad += step(c.seen.Bad, t.Bad)
 	p.slow += step(c.seen.Slow, t.Slow)
@@ -62,9 +62,10 @@ func (c *caller) read(now, window time.Duration, looked bool) {
 
 // date takes in successes of a time when nobody looked. Left out, they would
 // make a few failures among many calls look like an upstream that only fails.
-// Those since the process's mark are recent, those before it are spread evenly
-// over the time since the last reading.
-func (c *caller) date(good uint64, t page.Tally, now, window time.Duration) {
+// Those since the process's mark, which are given back, are as recent as what
+// failed; those before it are spread evenly over the time since the last
+// reading.
+func (c *caller) date(good uint64, t page.Tally, now, window time.Duration) (recent uint64) {
 	mark, since := t.Marked, t.Since
 	switch {
 	case mark == 0 || mark > now || since > good && mark > c.at:
@@ -72,16 +73,18 @@ func (c *caller) date(good uint64, t page.Tally, now, window time.Duration) {
 	case mark <= c.at:
 		since = good
 	}
-	if recent := min(now, mark+page.MarkedFor); recent > now-window {
-		c.window[c.number(recent, window)%parts].good += since
+	if t.Last > now-window {
+		recent = since
 	}
-	if older := good - since; older > 0 && mark > c.at {
-		part := max(1, window/parts)
-		for n := max(c.newest-parts+1, c.number(c.at, window)); n <= c.number(mark, window); n++ {
-			within := min(mark, time.Duration(n+1)*part) - max(c.at, time.Duration(n)*part)
-			c.window[n%parts].good += uint64(float64(older) * float64(within) / float64(mark-c.at))
-		}
+	left := good - since
+	part := max(1, window/parts)
+	for n := c.number(mark, window); n > c.newest-parts && left > 0 && mark > c.at; n-- {
+		from := max(c.at, time.Duration(n)*part)
+		some := uint64(float64(left) * float64(mark-from) / float64(mark-c.at)) // all that is left, where from is c.at
+		c.window[n%parts].good += some
+		left, mark = left-some, from
 	}
+	return recent
 }
 
 // number is that of the part of a window that a time is in.
