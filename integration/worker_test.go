@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -34,8 +35,11 @@ const (
 	ownPoliciesEnv = "RESAGENT_TEST_POLICIES"
 	// stampEnv has the worker say of each call when it was sent.
 	stampEnv = "RESAGENT_TEST_STAMP"
-	// brokenEnv has every attempt of the worker fail before it leaves.
+	// brokenEnv has every attempt of the worker fail before it leaves; where
+	// it is "resolver", because no name is found.
 	brokenEnv = "RESAGENT_TEST_BROKEN"
+	// dialEnv is the address that the worker connects to, whatever the name.
+	dialEnv = "RESAGENT_TEST_DIAL"
 	// countEnv has the worker say every second how many goroutines it has.
 	countEnv = "RESAGENT_TEST_COUNT"
 )
@@ -53,11 +57,17 @@ type order struct {
 	Pause time.Duration
 	// Calls: so many calls at once, one each.
 	Calls int
+	// Also are URLs that the calls of a load go to as well, by chance.
+	Also []string
+	// Lie: write false failures about the URL's circuit into the page, as fast
+	// as possible, until the next order.
+	Lie bool
 }
 
 // word is what a worker says, a line of JSON on its standard output.
 type word struct {
 	Failed     string `json:",omitempty"` // a call that was not answered
+	At         int64  `json:",omitempty"` // when it failed, on the monotonic clock
 	Goroutines int    `json:",omitempty"`
 	Report     *report
 }
@@ -83,8 +93,17 @@ func work() {
 	if os.Getenv(stampEnv) != "" {
 		t.Base = stamping{pool}
 	}
-	if os.Getenv(brokenEnv) != "" {
+	switch os.Getenv(brokenEnv) {
+	case "":
+	case "resolver":
+		pool.DialContext = noNames
+	default:
 		t.Base = unreachable{}
+	}
+	if address := os.Getenv(dialEnv); address != "" {
+		pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}
 	}
 	caller, agent := &http.Client{Transport: t}, client.Default()
 	var mu sync.Mutex
@@ -116,7 +135,7 @@ func work() {
 		}
 		if err != nil {
 			failed.Add(1)
-			say(word{Failed: err.Error()})
+			say(word{Failed: err.Error(), At: int64(monotonic())})
 			return
 		}
 		answered.Add(1)
@@ -142,7 +161,7 @@ func work() {
 		for range o.Load {
 			running.Go(func() {
 				for ctx.Err() == nil {
-					call(o.URL)
+					call(o.choose())
 					if o.Pause > 0 {
 						select {
 						case <-ctx.Done():
@@ -151,6 +170,9 @@ func work() {
 					}
 				}
 			})
+		}
+		if o.Lie {
+			running.Go(func() { lie(ctx, agent, o.URL) })
 		}
 		for range o.Calls {
 			running.Go(func() { call(o.URL) })
@@ -196,6 +218,7 @@ type worker struct {
 
 	mu       sync.Mutex
 	failures []string
+	failedAt []time.Duration // beside failures, on the monotonic clock
 	report   *report
 	over     bool
 
@@ -278,6 +301,7 @@ func (w *worker) listen(out io.Reader) {
 		w.mu.Lock()
 		if said.Failed != "" {
 			w.failures = append(w.failures, said.Failed)
+			w.failedAt = append(w.failedAt, time.Duration(said.At))
 		}
 		if said.Goroutines > 0 {
 			w.goroutines.Store(int64(said.Goroutines))
