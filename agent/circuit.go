@@ -43,7 +43,8 @@ type circuit struct {
 	next   time.Duration // when to come again; 0: when told
 	forced *Forced       // by a person; nil: automatic
 
-	pausedBy int // the pid that made the pause what it is
+	pausedBy int           // the pid that made the pause what it is
+	asked    map[int]asked // by uid: the pauses that it brought about
 
 	probes []trial
 	probed uint64 // the number of the newest probe
@@ -131,6 +132,10 @@ func (c *circuit) forgotten() time.Duration {
 // watch looks at the callers as long as calls fail, and opens the circuit on
 // their evidence.
 func (c *circuit) watch(now time.Duration) {
+	if c.set.Mode == policies.ModeProportional { // each process judges for itself
+		c.looked, c.next = false, 0
+		return
+	}
 	var all []evidence
 	looked := c.looked
 	for _, one := range c.callers {

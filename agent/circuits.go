@@ -43,8 +43,7 @@ func newCircuits() circuits {
 // circuitSettings finds what the policies say of an upstream's circuits; nil:
 // they are not shared.
 func circuitSettings(s *policies.Snapshot, upstream string) *policies.CircuitBreaker {
-	if u := s.Named(upstream); u != nil && u.Policy.CircuitBreaker != nil && u.Policy.CircuitBreaker.Scope != policies.ScopeProcess &&
-		u.Policy.CircuitBreaker.Mode != policies.ModeProportional {
+	if u := s.Named(upstream); u != nil && u.Policy.CircuitBreaker != nil && u.Policy.CircuitBreaker.Scope != policies.ScopeProcess {
 		return u.Policy.CircuitBreaker
 	}
 	return nil
@@ -242,6 +241,10 @@ func (a *Agent) circuitPolicies(s *policies.Snapshot) {
 	for key, c := range a.circuits.all {
 		if set := circuitSettings(s, key.upstream); set != nil {
 			c.set = *set
+			if set.Mode == policies.ModeProportional && c.forced == nil && c.word.State() != page.CircuitClosed {
+				c.release(now, "each process judges for itself from now on")
+				a.plan(c)
+			}
 			continue
 		}
 		if c.forced != nil || c.word.State() != page.CircuitClosed {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/policies"
 )
 
 // mostForced is the longest time for which a circuit may be forced. One that
@@ -31,7 +32,7 @@ func (a *Agent) Force(upstream string, f Forced) error {
 	case a.snapshot.Named(upstream) == nil:
 		return fmt.Errorf("%w: %q", errNoUpstream, upstream)
 	case circuitSettings(a.snapshot, upstream) == nil:
-		return fmt.Errorf("the upstream %q has no circuit of the host: its circuit_breaker is disabled, of scope process, or of mode proportional", upstream)
+		return fmt.Errorf("the upstream %q has no circuit of the host: its circuit_breaker is disabled, or of scope process", upstream)
 	}
 	now := a.now()
 	if f.To == "auto" {
@@ -184,7 +185,7 @@ func (a *Agent) restoreCircuits(now time.Duration) {
 	}
 	for _, one := range k.Circuits {
 		c, _ := a.circuit(circuitKey{one.Upstream, one.Authority}, one.UID)
-		if c == nil || c.forced != nil || one.Until > now+2*c.set.MaxOpenFor+2*c.set.OpenFor {
+		if c == nil || c.forced != nil || c.set.Mode == policies.ModeProportional || one.Until > now+2*c.set.MaxOpenFor+2*c.set.OpenFor {
 			continue
 		}
 		c.opens = min(max(0, one.Opens), 64)

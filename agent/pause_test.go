@@ -31,6 +31,51 @@ func TestPauseIsBounded(t *testing.T) {
 	}
 }
 
+// Where others call, one user's word holds them back for max_retry_after at a
+// time, and not again until as long has passed; another user's word counts
+// meanwhile. Where nobody else calls, and for retries, nothing is limited.
+func TestOneUserPausesOthersForPartOfTheTime(t *testing.T) {
+	for _, one := range []struct {
+		how         policies.Pause
+		other       bool // another user calls too
+		least, most time.Duration
+	}{
+		{policies.PauseAll, true, 30 * time.Second, 40 * time.Second},
+		{policies.PauseAll, false, 60 * time.Second, 60 * time.Second},
+		{policies.PauseRetries, true, 60 * time.Second, 60 * time.Second},
+	} {
+		a, c := pausable(t, one.how)
+		liar, other := &process{id: identity{uid: 7}}, &process{id: identity{uid: 8}}
+		c.callers = map[*process]*caller{liar: {uid: 7}}
+		if one.other {
+			c.callers[other] = &caller{uid: 8}
+		}
+		var paused time.Duration
+		now := time.Hour
+		for ; now < time.Hour+time.Minute; now += 100 * time.Millisecond {
+			a.pause(c, liar, time.Hour, now)
+			if a.control.Pause(c.entry) > now {
+				paused += 100 * time.Millisecond
+			}
+		}
+		if paused < one.least || paused > one.most {
+			t.Errorf("%s, another user calls %v: paused for %v of a minute, want %v to %v", one.how, one.other, paused, one.least, one.most)
+		}
+		if !one.other || one.how != policies.PauseAll {
+			continue
+		}
+		for a.control.Pause(c.entry) > now {
+			now += 100 * time.Millisecond
+		}
+		if a.pause(c, liar, time.Second, now); a.control.Pause(c.entry) > now {
+			t.Error("paused again at once by the same user")
+		}
+		if a.pause(c, other, time.Second, now); a.control.Pause(c.entry) != now+time.Second {
+			t.Error("another user's word does not count")
+		}
+	}
+}
+
 // pausable is an agent that does not run, with one circuit.
 func pausable(t *testing.T, how policies.Pause) (*Agent, *circuit) {
 	snapshot, err := policies.Compile(&policies.Set{Version: 1, Upstreams: map[string]policies.Policy{

@@ -122,8 +122,14 @@ func TestOwnTroubleStaysOwn(t *testing.T) {
 // A circuit that a person opened is open in all processes, also when the agent
 // is killed and another one comes.
 func TestForcedCircuit(t *testing.T) {
+	for mode, scope := range map[string]string{"trip": "host", "proportional": "host, mode: proportional"} {
+		t.Run(mode, func(t *testing.T) { forceCircuit(t, scope) })
+	}
+}
+
+func forceCircuit(t *testing.T, scope string) {
 	u := newUpstream(t, seeded(t))
-	h := newHost(t, fmt.Sprintf(circuitPolicies, u.host(), "host"))
+	h := newHost(t, fmt.Sprintf(circuitPolicies, u.host(), scope))
 	h.start()
 	all := h.workers(3)
 	pace(all, u, pathNow, 5*time.Millisecond)

@@ -212,8 +212,9 @@ const (
 	// that fails: each with the probability
 	// max(0, (requests - Multiplier x accepts) / (requests + 1)),
 	// where requests are those of Window, refused ones too, and accepts those
-	// that did not fail. Each process judges for itself, whatever Scope says,
-	// and only Window and Multiplier count.
+	// that did not fail. Each process judges for itself, and only Window,
+	// Multiplier and Scope count: with ScopeHost a person can open or close it
+	// for the host, and a Retry-After is everybody's.
 	// Source: Beyer et al., "Site Reliability Engineering", chapter 21,
 	// client-side throttling.
 	ModeProportional BreakerMode = "proportional"

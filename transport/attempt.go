@@ -24,7 +24,7 @@ type attempt struct {
 	timer  *time.Timer
 	ticket ticket
 	permit client.Permit
-	probe  client.Probe // of a circuit that the host shares
+	probe  hostProbe // of a circuit that the host shares; nil: it is none
 
 	probeEnds time.Duration // since c.start, when the probe's time is over; 0: it is none
 
@@ -161,11 +161,11 @@ func (a *attempt) report(o outcome, own bool) {
 		return
 	}
 	t, p := a.ticket, a.probe
-	a.ticket, a.probe = spent, client.Probe{}
+	a.ticket, a.probe = spent, nil
 	if b.set.SlowCallDuration > 0 {
 		o = a.timed(o, b.set.SlowCallDuration)
 	}
-	if b.host != nil {
+	if b.host != nil && b.throttle == nil {
 		b.tellHost(t, p, o, own, a.c.start)
 	}
 	a.c.circuit(b.record(t, o))
@@ -197,8 +197,10 @@ func (a *attempt) abandon() {
 	defer a.release()
 	if b := a.c.breaker(); b != nil && a.ticket != spent {
 		b.record(a.ticket, ignored)
-		a.ticket = spent
-		a.probe.End(client.ProbeNothing)
+		if a.probe != nil {
+			a.probe.End(client.ProbeNothing)
+		}
+		a.ticket, a.probe = spent, nil
 	}
 	switch {
 	case a.loose != nil:

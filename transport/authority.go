@@ -76,8 +76,10 @@ func (s *shared) authority(sess *client.Session, u *url.URL, up *upstream, now t
 	a.touch(now)
 	if settings != nil {
 		a.breaker = newBreaker(*settings, now)
-		if up != nil && settings.Scope != policies.ScopeProcess && settings.Mode != policies.ModeProportional {
-			a.breaker.host = sess.Circuit(up.name, a.name)
+		if up != nil && settings.Scope != policies.ScopeProcess {
+			if c := sess.Circuit(up.name, a.name); c != nil {
+				a.breaker.host = ofAgent{c}
+			}
 		}
 	}
 	if up == nil {

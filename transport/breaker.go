@@ -9,7 +9,6 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 
-	"github.com/resagent/resagent/agent/client"
 	"github.com/resagent/resagent/policies"
 )
 
@@ -22,14 +21,14 @@ type breaker struct {
 	set  policies.CircuitBreaker
 	born time.Time // the word's times count from here
 
-	host    *client.Circuit // shared with the host's other processes; nil: not
-	adopted atomic.Uint64   // the host's word that this one has followed
+	host    hostCircuit   // shared with the host's other processes; nil: not
+	adopted atomic.Uint64 // the host's word that this one has followed
 
 	word atomic.Uint64 // state:2 | epoch:14 | until:48, microseconds since born
 	run  atomic.Int32  // failures since the last success
 	gb   atomic.Pointer[judges]
 
-	throttle *throttle // of mode proportional, in place of all states; nil: not
+	throttle *throttle // of mode proportional, in place of all states but those a person orders; nil: not
 
 	openings openings // the waits that an opening ends
 
@@ -133,7 +132,7 @@ func (b *breaker) judgeOf(rate float64) *gobreaker.CircuitBreaker[struct{}] {
 // admit lets a call through, or says when to come back (0: not known).
 func (b *breaker) admit() (t ticket, ok bool, retryAfter time.Duration) {
 	if b.throttle != nil {
-		return 0, !b.throttle.refuses(time.Since(b.born), rand.Float64()), 0
+		return b.admitPart()
 	}
 	if t, ok, wait, decided := b.admitByHost(); decided {
 		return t, ok, wait

@@ -72,9 +72,10 @@ func (c *call) firstAttempt() result {
 }
 
 // hedgeable says whether the call may be sent twice at a time without harm. A
-// stream of events or another protocol is not slow when it is silent.
+// stream of events or another protocol is not slow when it is silent. Below a
+// retry nothing is sent twice, as nothing is retried: who made it pays once.
 func (c *call) hedgeable() bool {
-	return reads(c.req.Method) && c.upload == nil && !has(c.header, "Upgrade") &&
+	return c.above() == 1 && reads(c.req.Method) && c.upload == nil && !has(c.header, "Upgrade") &&
 		!strings.HasPrefix(value(c.header, "Accept"), "text/event-stream")
 }
 

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 
@@ -10,6 +11,31 @@ import (
 // What a breaker does where the host shares its circuit: the agent's word
 // comes first, and the process's own judgement goes on beside it, for troubles
 // that are the process's alone and for the time when the agent is not there.
+
+// hostCircuit is a circuit as the host shares it: a [client.Circuit], or in
+// tests one that stands for it.
+type hostCircuit interface {
+	Word() client.Word
+	Stands(client.Word) bool
+	Good(time.Time)
+	Bad(time.Time)
+	Own(time.Time)
+	Slow()
+	Pause(time.Duration)
+	PausedUntil() time.Duration
+	Probe(context.Context) hostProbe
+}
+
+// hostProbe is leave to pass a circuit that is half-open. Its End is told once.
+type hostProbe interface {
+	Given() bool
+	End(client.ProbeOutcome)
+}
+
+// ofAgent is the one that a session has.
+type ofAgent struct{ *client.Circuit }
+
+func (c ofAgent) Probe(ctx context.Context) hostProbe { return c.Circuit.Probe(ctx) }
 
 // hostsProbe is the ticket of a call that the host's circuit let through as a
 // probe. It is never a breaker's word.
@@ -49,6 +75,19 @@ func (b *breaker) admitByHost() (t ticket, ok bool, retryAfter time.Duration, de
 	return t, true, 0, true // forced closed
 }
 
+// admitPart is admit of mode proportional. What a person orders comes first.
+func (b *breaker) admitPart() (t ticket, ok bool, retryAfter time.Duration) {
+	if b.host != nil {
+		if w := b.host.Word(); w.Forced() && b.host.Stands(w) {
+			if w.State() == client.CircuitOpen {
+				return 0, false, w.Until() - client.SinceBoot(time.Now())
+			}
+			return 0, true, 0
+		}
+	}
+	return 0, !b.throttle.refuses(time.Since(b.born), rand.Float64()), 0
+}
+
 // follow brings the process's circuit up to the host's word, and says what
 // that changed: after the host's has closed no process stays shut, and after it
 // has opened the process is open too, should the agent go away.
@@ -63,24 +102,34 @@ func (b *breaker) follow() change {
 		return unchanged
 	}
 	epoch, was := epochOf(b.word.Load()), stateOf(b.word.Load())
+	if b.throttle != nil { // it has no states but those that are ordered
+		was = closed
+		if obeyed := client.Word(b.adopted.Load()); obeyed.State() == client.CircuitOpen {
+			was = open
+		}
+	}
 	defer b.adopted.Store(uint64(w))
 	switch {
 	case w.Epoch() == 0: // it never changed
 	case w.State() == client.CircuitOpen, w.State() == client.CircuitHalfOpen:
 		now := time.Now()
 		left := max(0, w.Until()-client.SinceBoot(now))
-		b.opens = max(1, b.opens)
-		b.issued = time.Time{}
-		b.word.Store(pack(open, epoch+1, now.Sub(b.born)+left))
+		if b.throttle == nil {
+			b.opens = max(1, b.opens)
+			b.issued = time.Time{}
+			b.word.Store(pack(open, epoch+1, now.Sub(b.born)+left))
+		}
 		b.openings.opened(now, left)
 		if was != open {
 			return opened
 		}
 	default:
-		b.opens = 0
-		b.run.Store(0)
-		b.gb.Store(b.judge())
-		b.word.Store(pack(closed, epoch+1, 0))
+		if b.throttle == nil {
+			b.opens = 0
+			b.run.Store(0)
+			b.gb.Store(b.judge())
+			b.word.Store(pack(closed, epoch+1, 0))
+		}
 		if was != closed {
 			return reclosed
 		}
@@ -134,7 +183,7 @@ func (b *breaker) hostLeft() (time.Duration, bool) {
 }
 
 // tellHost counts an attempt for the host, unless its circuit changed since.
-func (b *breaker) tellHost(t ticket, p client.Probe, o outcome, own bool, began time.Time) {
+func (b *breaker) tellHost(t ticket, p hostProbe, o outcome, own bool, began time.Time) {
 	if t == hostsProbe {
 		switch {
 		case o == success:

@@ -68,15 +68,16 @@ func (a *attempt) take() error {
 // circuit was closed; such an attempt asks again.
 func (a *attempt) circuit() error {
 	b := a.c.breaker()
-	if b == nil || a.ticket != spent && b.stands(a.ticket) || a.probe.Given() {
+	if b == nil || a.ticket != spent && b.stands(a.ticket) || a.probe != nil {
 		return nil
 	}
 	a.c.circuit(b.follow())
 	t, ok, wait := b.admit()
 	if !ok && b.probing() {
-		a.probe = b.host.Probe(a.ctx)
-		t, ok = hostsProbe, a.probe.Given()
-		a.probeEnds = a.c.since() + client.ProbeTime
+		if p := b.host.Probe(a.ctx); p.Given() {
+			a.probe, t, ok = p, hostsProbe, true
+			a.probeEnds = a.c.since() + client.ProbeTime
+		}
 	}
 	if !ok {
 		return a.refuse(&RejectedError{Upstream: a.c.up.name, Reason: ErrCircuitOpen, RetryAfter: wait})

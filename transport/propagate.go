@@ -12,8 +12,8 @@ import (
 type attemptKey struct{}
 
 // Propagated gives next the attempt number that requests carry in the named
-// header: calls it makes with the request's context are not retried if the
-// request itself is a retry, and tell their own upstreams so. So three layers
+// header: calls it makes with the request's context are neither retried nor
+// hedged if the request itself is a retry, and tell their own upstreams so. So three layers
 // of three attempts each make 7 calls at the bottom and not 27. A header that
 // is missing, or no number above 1, changes nothing.
 func Propagated(header string, next http.Handler) http.Handler {

@@ -1,0 +1,208 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resagent/resagent/agent/client"
+	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/policies"
+)
+
+// shop is a circuit of the host, without an agent: half-open it gives one probe
+// at a time.
+type shop struct {
+	word  atomic.Uint64
+	mu    sync.Mutex
+	given bool
+	ends  []client.ProbeOutcome
+	told  int // outcomes of other calls
+	pause time.Duration
+}
+
+func (s *shop) Word() client.Word          { return client.Word(s.word.Load()) }
+func (s *shop) Stands(client.Word) bool    { return true }
+func (s *shop) Good(time.Time)             { s.told++ }
+func (s *shop) Bad(time.Time)              { s.told++ }
+func (s *shop) Own(time.Time)              { s.told++ }
+func (s *shop) Slow()                      { s.told++ }
+func (s *shop) Pause(d time.Duration)      { s.pause = d }
+func (s *shop) PausedUntil() time.Duration { return 0 }
+
+func (s *shop) Probe(context.Context) hostProbe {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.given {
+		return &shopProbe{s, false}
+	}
+	s.given = true
+	return &shopProbe{s, true}
+}
+
+type shopProbe struct {
+	of    *shop
+	given bool
+}
+
+func (p *shopProbe) Given() bool { return p.given }
+
+func (p *shopProbe) End(o client.ProbeOutcome) {
+	p.of.mu.Lock()
+	defer p.of.mu.Unlock()
+	p.of.given = false
+	p.of.ends = append(p.of.ends, o)
+}
+
+// share gives the circuit of tr's upstream to the host.
+func (s *shop) share(t *testing.T, tr *Transport, state page.State, forced bool) *breaker {
+	t.Helper()
+	s.word.Store(uint64(page.NewCircuit(state, forced, 1, client.SinceBoot(time.Now())+time.Hour)))
+	_, a := tr.find(tr.session(), tr.tableFor(tr.session()), get(t), time.Now())
+	a.breaker.host = s
+	return a.breaker
+}
+
+// Ways in which a probe's call can end without an answer that anybody reads to
+// its end. None wedges the circuit: what each says of the upstream is told once,
+// and the next call is a probe again, or passes a closed circuit.
+func TestProbesThatEndBadly(t *testing.T) {
+	drops := answer{status: 200, body: "dropped"}
+	for _, tc := range []struct {
+		name   string
+		answer answer
+		want   client.ProbeOutcome
+	}{
+		{"dropped body", drops, client.ProbeSuccess},
+		{"panic", answer{panics: "boom"}, client.ProbeNothing},
+		{"Goexit", answer{do: func(*http.Request) (*http.Response, error) { runtime.Goexit(); return nil, nil }}, client.ProbeNothing},
+		{"its own trouble", answer{err: &net.DNSError{Err: "no such host", IsNotFound: true}}, client.ProbeNothing},
+		{"a failure", answer{status: 500}, client.ProbeFailure},
+		{"its caller leaves", answer{status: 200, delay: time.Minute}, client.ProbeNothing},
+	} {
+		probe := func(t *testing.T, tr *Transport) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			done := make(chan struct{})
+			go func() { // Goexit ends it
+				defer close(done)
+				defer func() { recover() }()
+				resp, err := tr.RoundTrip(get(t).WithContext(ctx))
+				if err == nil && tc.answer.body == "" {
+					resp.Body.Close()
+				} // else nobody closes it
+			}()
+			<-done
+		}
+		policy := policies.Policy{Retry: &policies.Retry{Disabled: true},
+			CircuitBreaker: &policies.CircuitBreaker{ConsecutiveFailures: 1, OpenFor: 5 * time.Second, MaxOpenFor: 5 * time.Second}}
+		t.Run("host's: "+tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base := &script{answers: []answer{tc.answer, {status: 200}}}
+				tr := &Transport{Base: base, Policies: compile(t, named(policy)), Agent: alone(t)}
+				s := new(shop)
+				s.share(t, tr, page.CircuitHalfOpen, false)
+				probe(t, tr)
+				if len(s.ends) != 1 || s.ends[0] != tc.want || s.told != 0 {
+					t.Fatalf("the agent was told %q of the probe and %d other outcomes, want %q once", s.ends, s.told, tc.want)
+				}
+				if status, err := sendOne(t, tr, get(t)); status != 200 {
+					t.Fatalf("the next probe: %d, %v", status, err)
+				}
+				if len(s.ends) != 2 || s.ends[1] != client.ProbeSuccess {
+					t.Errorf("of two probes the agent was told %q", s.ends)
+				}
+			})
+		})
+		t.Run("own: "+tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base := &script{answers: []answer{{status: 500}, tc.answer, {status: 200}}}
+				tr := &Transport{Base: base, Policies: compile(t, named(policy)), Agent: alone(t)}
+				sendOne(t, tr, get(t))
+				if _, err := sendOne(t, tr, get(t)); err == nil {
+					t.Fatal("the circuit is not open after a failure")
+				}
+				time.Sleep(6 * time.Second)
+				probe(t, tr)
+				if tc.want == client.ProbeFailure || tc.name == "its own trouble" { // its own circuit is open again
+					time.Sleep(6 * time.Second)
+				}
+				if status, err := sendOne(t, tr, get(t)); status != 200 {
+					t.Errorf("the next call: %d, %v", status, err)
+				}
+				if _, a := tr.find(tr.session(), tr.tableFor(tr.session()), get(t), time.Now()); a.breaker.state() != closed {
+					t.Errorf("after a good probe the circuit is %v", a.breaker.state())
+				}
+			})
+		})
+	}
+}
+
+// A person's order is above the throttle of mode proportional, both ways, and
+// leaves it as it was; the host is told nothing of single calls.
+func TestProportionalObeysOrders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &script{answers: []answer{{status: 500}}}
+		tr := &Transport{Base: base, Agent: alone(t), Policies: compile(t, named(policies.Policy{
+			Retry:          &policies.Retry{Disabled: true},
+			CircuitBreaker: &policies.CircuitBreaker{Mode: policies.ModeProportional},
+		}))}
+		refused := func(n int) (refused int) {
+			for range n {
+				if _, err := sendOne(t, tr, get(t)); err != nil {
+					refused++
+				}
+			}
+			return refused
+		}
+		s := new(shop)
+		b := s.share(t, tr, page.CircuitClosed, false)
+		if n := refused(200); n < 100 {
+			t.Fatalf("%d of 200 calls of a dead upstream were refused, want most", n)
+		}
+		s.share(t, tr, page.CircuitClosed, true)
+		if n := refused(100); n != 0 {
+			t.Errorf("ordered to be closed, and %d of 100 calls were refused", n)
+		}
+		s.share(t, tr, page.CircuitOpen, true)
+		before := base.count()
+		if n := refused(100); n != 100 || base.count() != before {
+			t.Errorf("ordered to be open, and %d of 100 calls were refused, %d sent", n, base.count()-before)
+		}
+		if b.state() != open || b.left() == 0 {
+			t.Errorf("ordered to be open, it is %v for %v", b.state(), b.left())
+		}
+		s.share(t, tr, page.CircuitClosed, false)
+		if n := refused(100); n < 50 {
+			t.Errorf("after the order %d of 100 calls of the dead upstream were refused, want most again", n)
+		}
+		if b.state() != closed || s.told != 0 {
+			t.Errorf("after the order it is %v; the agent was told of %d calls", b.state(), s.told)
+		}
+	})
+}
+
+// Below a retry nothing is hedged: the number in the request's header says what
+// it is part of.
+func TestNoHedgeBelowARetry(t *testing.T) {
+	for number, attempts := range map[string]int{"": 2, "1": 2, "2": 1} {
+		synctest.Test(t, func(t *testing.T) {
+			p := hedging()
+			p.Propagation = &policies.Propagation{AttemptHeader: "X-Attempt"}
+			tr, s := through(t, p, answer{status: 200, delay: 4 * slow}, answer{status: 200})
+			req := get(t)
+			if number != "" {
+				req.Header.Set("X-Attempt", number)
+			}
+			if h := hedgeCall(t, tr, req); h.err != nil || s.count() != attempts {
+				t.Errorf("attempt %q: %d sent, %v; want %d", number, s.count(), h.err, attempts)
+			}
+		})
+	}
+}
