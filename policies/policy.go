@@ -160,7 +160,8 @@ type Pause string
 const (
 	// PauseRetries holds back retries and hedges.
 	PauseRetries Pause = "retries"
-	// PauseAll refuses first attempts too.
+	// PauseAll refuses first attempts too. Where processes of several users
+	// call, one user's word holds the others back for half of the time at most.
 	PauseAll Pause = "all"
 	// PauseOff holds back nothing but the call that was told.
 	PauseOff Pause = "off"
