@@ -16,11 +16,25 @@ type field struct{ name, value string }
 // and net/http sends them so.
 func canonical(h http.Header) http.Header {
 	for name := range h {
-		if http.CanonicalHeaderKey(name) != name {
+		if !isCanonical(name) {
 			return rename(h)
 		}
 	}
 	return h
+}
+
+// isCanonical tells whether http.CanonicalHeaderKey leaves a name as it is. Of
+// names that are no tokens it may say no although it does.
+func isCanonical(name string) bool {
+	begins := true
+	for i := range len(name) {
+		b := name[i]
+		if begins && 'a' <= b && b <= 'z' || !begins && 'A' <= b && b <= 'Z' {
+			return false
+		}
+		begins = b == '-'
+	}
+	return true
 }
 
 func rename(h http.Header) http.Header {

@@ -20,12 +20,15 @@ func (c *Cache) Find(req *http.Request, maxStale time.Duration, now time.Time) (
 		return nil, false
 	}
 	c.ready()
-	uri, ok := plain(req)
-	if !ok {
+	if withBody(req) {
 		return nil, false
 	}
-	if !c.mayHold(uri) {
+	if !c.mayHold(req) {
 		c.counts.misses.Add(1)
+		return nil, false
+	}
+	uri, ok := target(req)
+	if !ok {
 		return nil, false
 	}
 	h := canonical(req.Header)

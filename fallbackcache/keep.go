@@ -37,6 +37,9 @@ func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *htt
 		return resp
 	}
 	c.ready()
+	if v.remove && !c.mayHold(req) {
+		return resp
+	}
 	uri, ok := plain(req)
 	if !ok {
 		return resp
@@ -72,10 +75,14 @@ func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *htt
 // plain tells whether a GET is one whose answers depend on its URI and fields
 // alone, and returns the URI's key. One with a body (a search, say) is not.
 func plain(req *http.Request) (uri string, ok bool) {
-	if req.Body != nil && req.Body != http.NoBody || req.ContentLength > 0 {
+	if withBody(req) {
 		return "", false
 	}
 	return target(req)
+}
+
+func withBody(req *http.Request) bool {
+	return req.Body != nil && req.Body != http.NoBody || req.ContentLength > 0
 }
 
 func isGet(req *http.Request) bool { return req.Method == http.MethodGet || req.Method == "" }

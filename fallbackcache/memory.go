@@ -89,6 +89,13 @@ func (m *memory) glance(uri string) (stamp uint64, held bool) {
 	return *m.stamp(uri), len(m.uris[uri]) > 0
 }
 
+// holds tells whether anything is stored for a URI.
+func (m *memory) holds(uri []byte) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.uris[string(uri)]) > 0 // which makes no string
+}
+
 // put stores e in place of the entries in over, unless there is a newer one
 // among the same variants, or the URI was dropped since the stamp.
 func (m *memory) put(e *entry, over []*entry, stamp uint64, at change) {

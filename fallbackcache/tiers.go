@@ -55,11 +55,15 @@ func (c *Cache) glance(uri string) (s stamp, held bool) {
 	return s, held
 }
 
-// mayHold is a glance without the stamp. Where there is a disk, looking there
-// is left to find.
-func (c *Cache) mayHold(uri string) bool {
-	_, held := c.memory.glance(uri)
-	return held || c.onDisk() != nil
+// mayHold tells whether there may be something for a request, without
+// allocating. Where there is a disk, looking there is left to others.
+func (c *Cache) mayHold(req *http.Request) bool {
+	if c.onDisk() != nil {
+		return true
+	}
+	var space [256]byte
+	key, ok := appendTarget(space[:0], req)
+	return ok && c.memory.holds(key)
 }
 
 func (c *Cache) put(e *entry, over []*entry, s stamp) {

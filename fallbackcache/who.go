@@ -51,23 +51,52 @@ type audience [sha256.Size]byte
 // scheme, effective host, path and query as sent. Neither scheme nor host may
 // hold the NUL between the parts, so two URIs never make one key.
 func target(req *http.Request) (uri string, ok bool) {
+	key, ok := appendTarget(nil, req)
+	return string(key), ok
+}
+
+func appendTarget(key []byte, req *http.Request) ([]byte, bool) {
 	if req.URL == nil {
-		return "", false
+		return nil, false
 	}
 	host := req.Host
 	if host == "" {
 		host = req.URL.Host
 	}
-	return uriKey(req.URL, host)
+	return appendKey(key, req.URL, host)
 }
 
 func uriKey(u *url.URL, host string) (string, bool) {
+	key, ok := appendKey(nil, u, host)
+	return string(key), ok
+}
+
+// appendKey is uriKey in a buffer of the caller's: a look that finds nothing
+// need not allocate.
+func appendKey(key []byte, u *url.URL, host string) ([]byte, bool) {
 	scheme := strings.ToLower(u.Scheme)
 	host = normalHost(scheme, host)
 	if host == "" || strings.IndexByte(host, 0) >= 0 || strings.IndexByte(scheme, 0) >= 0 {
-		return "", false
+		return nil, false
 	}
-	return scheme + "\x00" + host + "\x00" + u.RequestURI(), true
+	key = append(key, scheme...)
+	key = append(key, 0)
+	key = append(key, host...)
+	key = append(key, 0)
+	if u.Opaque != "" {
+		return append(key, u.RequestURI()...), true
+	}
+	// As url.URL.RequestURI writes it, which would join strings.
+	if path := u.EscapedPath(); path != "" {
+		key = append(key, path...)
+	} else {
+		key = append(key, '/')
+	}
+	if u.ForceQuery || u.RawQuery != "" {
+		key = append(key, '?')
+		key = append(key, u.RawQuery...)
+	}
+	return key, true
 }
 
 // normalHost lowers the case and takes off an empty or default port.
