@@ -1,10 +1,12 @@
 package fallbackcache
 
 import (
-	"container/list"
 	"hash/maphash"
+	"math"
 	"slices"
 	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // maxVariants bounds the answers kept side by side for one URI and audience:
@@ -13,17 +15,17 @@ const maxVariants = 16
 
 // memory holds the entries, grouped by URI and audience. A group is what is
 // found, and what is dropped when room is needed: the least recently used one
-// first. This type's methods are all that the rest of the package knows of
-// the storing, so that another store can take its place.
+// first. The order is golang-lru's, which counts no bytes: they are counted
+// here, with those of the recordings. This type's methods are all that the rest
+// of the package knows of the storing, so that another store can take its place.
 type memory struct {
 	max int64
 
 	mu        sync.Mutex
-	stored    int64                      // bytes in groups
-	recording int64                      // bytes of bodies being recorded
-	groups    map[groupKey]*list.Element // of *group
-	uris      map[string]map[audience]*list.Element
-	used      list.List // front: most recently used
+	stored    int64 // bytes in groups
+	recording int64 // bytes of bodies being recorded
+	groups    *simplelru.LRU[groupKey, *group]
+	uris      map[string]map[audience]bool
 
 	// dropped counts invalidations, by a hash of the URI, so that what was
 	// asked for before one is not stored after it. Two URIs in one place cost
@@ -47,8 +49,8 @@ type group struct {
 }
 
 func (m *memory) open() {
-	m.groups = map[groupKey]*list.Element{}
-	m.uris = map[string]map[audience]*list.Element{}
+	m.groups, _ = simplelru.NewLRU[groupKey, *group](math.MaxInt, nil) // it refuses sizes below 1 only
+	m.uris = map[string]map[audience]bool{}
 	m.seed = maphash.MakeSeed()
 }
 
@@ -57,12 +59,10 @@ func (m *memory) open() {
 func (m *memory) find(uri string, who audience) ([]*entry, change) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	place, ok := m.groups[groupKey{uri, who}]
+	g, ok := m.groups.Get(groupKey{uri, who})
 	if !ok {
 		return nil, change{}
 	}
-	m.used.MoveToFront(place)
-	g := place.Value.(*group)
 	return g.variants, g.seen
 }
 
@@ -106,8 +106,8 @@ func (m *memory) put(e *entry, over []*entry, stamp uint64, at change) {
 	}
 	key := groupKey{e.uri, e.who}
 	var stored []*entry
-	if place, ok := m.groups[key]; ok {
-		stored = place.Value.(*group).variants
+	if g, ok := m.groups.Peek(key); ok {
+		stored = g.variants
 	}
 	kept, _, ok := merge(stored, e, func(old *entry) bool { return slices.Contains(over, old) })
 	if !ok {
@@ -125,13 +125,13 @@ func (m *memory) remove(uri string, who audience, gone []*entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := groupKey{uri, who}
-	place, ok := m.groups[key]
+	g, ok := m.groups.Peek(key)
 	if !ok {
 		return
 	}
-	m.replace(key, slices.DeleteFunc(slices.Clone(place.Value.(*group).variants), func(e *entry) bool {
+	m.replace(key, slices.DeleteFunc(slices.Clone(g.variants), func(e *entry) bool {
 		return slices.Contains(gone, e)
-	}), place.Value.(*group).seen)
+	}), g.seen)
 }
 
 // drop takes out all that is stored for a URI, whoever may see it.
@@ -150,10 +150,9 @@ func (m *memory) stamp(uri string) *uint64 {
 
 // replace sets the variants of a group, most recently used; none removes it.
 func (m *memory) replace(key groupKey, variants []*entry, at change) {
-	if place, ok := m.groups[key]; ok {
-		m.stored -= place.Value.(*group).size
-		m.used.Remove(place)
-		delete(m.groups, key)
+	if old, ok := m.groups.Peek(key); ok {
+		m.stored -= old.size
+		m.groups.Remove(key)
 		delete(m.uris[key.uri], key.who)
 		if len(m.uris[key.uri]) == 0 {
 			delete(m.uris, key.uri)
@@ -163,22 +162,21 @@ func (m *memory) replace(key groupKey, variants []*entry, at change) {
 		return
 	}
 	g := &group{key: key, variants: variants, size: sum(variants), seen: at}
-	place := m.used.PushFront(g)
-	m.groups[key] = place
+	m.groups.Add(key, g)
 	if m.uris[key.uri] == nil {
-		m.uris[key.uri] = map[audience]*list.Element{}
+		m.uris[key.uri] = map[audience]bool{}
 	}
-	m.uris[key.uri][key.who] = place
+	m.uris[key.uri][key.who] = true
 	m.stored += g.size
 }
 
 func (m *memory) makeRoom() {
 	for m.stored+m.recording > m.max {
-		last := m.used.Back()
-		if last == nil {
+		last, _, ok := m.groups.GetOldest()
+		if !ok {
 			return
 		}
-		m.replace(last.Value.(*group).key, nil, change{})
+		m.replace(last, nil, change{})
 	}
 }
 

@@ -16,9 +16,8 @@ func check(t *testing.T, m *memory) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var total int64
-	for place := m.used.Front(); place != nil; place = place.Next() {
-		g := place.Value.(*group)
-		if m.groups[g.key] != place || m.uris[g.key.uri][g.key.who] != place {
+	for key, g := range pairs(m) {
+		if g.key != key || !m.uris[g.key.uri][g.key.who] {
 			t.Errorf("group %q is not found by its key", g.key.uri)
 		}
 		if len(g.variants) == 0 || sum(g.variants) != g.size {
@@ -30,8 +29,8 @@ func check(t *testing.T, m *memory) {
 	for _, audiences := range m.uris {
 		ways += len(audiences)
 	}
-	if len(m.groups) != m.used.Len() || ways != m.used.Len() {
-		t.Errorf("%d groups, %d by URI, %d in the list", len(m.groups), ways, m.used.Len())
+	if ways != m.groups.Len() {
+		t.Errorf("%d groups, %d by URI", m.groups.Len(), ways)
 	}
 	if total != m.stored {
 		t.Errorf("counts %d bytes and has %d", m.stored, total)
@@ -39,6 +38,14 @@ func check(t *testing.T, m *memory) {
 	if m.stored+m.recording > m.max {
 		t.Errorf("holds %d and records %d bytes of %d", m.stored, m.recording, m.max)
 	}
+}
+
+func pairs(m *memory) map[groupKey]*group {
+	out := map[groupKey]*group{}
+	for _, key := range m.groups.Keys() {
+		out[key], _ = m.groups.Peek(key)
+	}
+	return out
 }
 
 func numbered(t testing.TB, i int) *http.Request {
@@ -84,7 +91,7 @@ func TestMemoryBound(t *testing.T) {
 			}
 			check(t, &cache.memory)
 			got, counted := heap()-before, cache.memory.stored
-			t.Logf("%d entries: counted %d bytes, heap %d bytes", len(cache.memory.groups), counted, got)
+			t.Logf("%d entries: counted %d bytes, heap %d bytes", cache.memory.groups.Len(), counted, got)
 			if counted < limit*9/10 {
 				t.Errorf("the cache is not full: %d of %d bytes", counted, limit)
 			}

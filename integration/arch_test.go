@@ -19,7 +19,7 @@ const module = "github.com/resagent/resagent/"
 var imports = map[string][]string{
 	"policies":            {},
 	"idempotency":         {},
-	"fallbackcache":       {},
+	"fallbackcache":       {lru},
 	"agent/page":          {sys},
 	"policies/policyfile": {"policies", yaml},
 	"agent/wire":          {"policies", sys},
@@ -47,11 +47,12 @@ const (
 	cleanhttp     = "github.com/hashicorp/go-cleanhttp"
 	gobreaker     = "github.com/sony/gobreaker/v2"
 	sqlite        = "modernc.org/sqlite"
+	lru           = "github.com/hashicorp/golang-lru/v2"
 )
 
 // transportLinks is all that a program gets that imports the transport, beside
 // the standard library and packages of ours.
-var transportLinks = []string{retryablehttp, cleanhttp, gobreaker, rate, sys}
+var transportLinks = []string{retryablehttp, cleanhttp, gobreaker, rate, sys, lru}
 
 // systems are those the packages must keep to the table on.
 var systems = []string{"linux", "darwin", "windows"}
