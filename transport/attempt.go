@@ -10,18 +10,17 @@ import (
 	"github.com/resagent/resagent/agent/client"
 )
 
-// attempt is one try: a context that says why it was cancelled, a timer, a
+// attempt is one try: a context that says why it was cancelled, an alarm, a
 // permit, and the response's body once there is one.
 //
-// The timer is not moved when the deadline moves. It fires at the earliest
+// The alarm is not moved when the deadline moves. It strikes at the earliest
 // time that could be meant, asks what is due, and sets itself again if that is
 // later. So a body that streams costs a note of the time per Read, and a call
-// that ends in time sets one timer once.
+// that ends in time sets it once.
 type attempt struct {
 	c      *call
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	timer  *time.Timer
 	ticket ticket
 	permit client.Permit
 	probe  hostProbe // of a circuit that the host shares; nil: it is none
@@ -41,8 +40,11 @@ type attempt struct {
 	phase  phase
 	since  time.Duration // when the phase began, since c.start
 	sent   time.Duration // when the phase sent did; 0: not yet
-	fires  time.Duration // when the timer will, since c.start; 0: it is not set
-	struck error         // why the timer cancelled the attempt
+	fires  time.Duration // when the alarm will, since c.start; 0: it is not set
+	struck error         // why the alarm cancelled the attempt
+
+	strikes time.Duration // the same in the alarms' time; theirs, as is place
+	place   int           // in their queue, from 1 on; 0: not in it
 
 	loose *http.Response // what the base gave, until it is certain who closes it
 	body  body
@@ -58,7 +60,7 @@ func (c *call) newAttempt() *attempt {
 	return a
 }
 
-// open gives the attempt its context and its timer.
+// open gives the attempt its context and its alarm.
 func (a *attempt) open(c *call) {
 	a.c = c
 	a.ctx, a.cancel = context.WithCancelCause(c.ctx)
@@ -74,9 +76,9 @@ func (a *attempt) open(c *call) {
 		}
 	}
 	if first > 0 {
-		a.mu.Lock() // it may fire before it is assigned
+		a.mu.Lock()
 		a.fires = a.begun + first
-		a.timer = time.AfterFunc(first, a.fire)
+		c.t.alarms.set(a, first, c.start.Add(a.begun))
 		a.mu.Unlock()
 	}
 }
@@ -216,8 +218,8 @@ func (a *attempt) release() {
 		return
 	}
 	a.mu.Lock()
-	if a.timer != nil {
-		a.timer.Stop()
+	if a.fires != 0 {
+		a.c.t.alarms.drop(a)
 	}
 	a.mu.Unlock()
 	a.permit.Release()

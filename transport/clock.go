@@ -6,7 +6,7 @@ import (
 	"github.com/resagent/resagent/agent/client"
 )
 
-// phase of an attempt: what its timer watches over.
+// phase of an attempt: what its alarm watches over.
 type phase uint8
 
 const (
@@ -33,22 +33,18 @@ func (a *attempt) startClock() {
 	a.mu.Unlock()
 }
 
-// arm sees to it that the timer fires when something may become due, or
+// arm sees to it that the alarm strikes when something may become due, or
 // sooner. Call it with a.mu held.
 func (a *attempt) arm(now time.Duration) {
 	due, _ := a.due()
-	if due == 0 || a.fires != 0 && a.fires <= due {
+	if due == 0 || a.fires != 0 && a.fires <= due || a.ended.Load() {
 		return
 	}
 	a.fires = due
-	if a.timer == nil {
-		a.timer = time.AfterFunc(max(0, due-now), a.fire)
-		return
-	}
-	a.timer.Reset(max(0, due-now))
+	a.c.t.alarms.set(a, due-now, a.c.start.Add(now))
 }
 
-// due says when, since the call began, the timer has to strike as things are
+// due says when, since the call began, the alarm has to strike as things are
 // now, and with what. 0: not at all. Call it with a.mu held.
 func (a *attempt) due() (time.Duration, error) {
 	p, total := a.c.rules.Timeout, a.c.total
@@ -91,7 +87,7 @@ func attemptDue(limit, total, begun, moved time.Duration) (time.Duration, error)
 	return 0, nil
 }
 
-// fire is the timer's function.
+// fire is what the alarm does.
 func (a *attempt) fire() {
 	a.mu.Lock()
 	due, kind := a.due()
@@ -100,9 +96,9 @@ func (a *attempt) fire() {
 		a.mu.Unlock()
 		return
 	}
-	if left := due - a.c.since(); left > 0 {
+	if now := a.c.since(); now < due {
 		a.fires = due
-		a.timer.Reset(left)
+		a.c.t.alarms.set(a, due-now, a.c.start.Add(now))
 		a.mu.Unlock()
 		return
 	}

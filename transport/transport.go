@@ -15,7 +15,8 @@ import (
 // Transport is an http.RoundTripper that retries, breaks circuits, limits and
 // falls back as the policies of the host say. The zero value is ready to use.
 // It is safe for concurrent use, must not be copied after its first call, and
-// needs no closing.
+// needs no closing. In bubbles of testing/synctest each needs one of its own,
+// as with http.Transport: its timer belongs to the bubble of the first call.
 type Transport struct {
 	// Base makes the attempts. Nil: http.DefaultTransport.
 	Base http.RoundTripper
@@ -50,6 +51,8 @@ type Transport struct {
 	keeps atomic.Bool         // something may be in it
 	table atomic.Pointer[table]
 	gates [kinds]gate
+
+	alarms alarms // of the attempts under way
 
 	mu    sync.Mutex // guards what follows, and the making of tables
 	pools map[string]pool

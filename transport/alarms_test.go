@@ -1,0 +1,106 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resagent/resagent/policies"
+)
+
+// TestAlarmsStrikeEachInTime: whatever else the transport waits for, each
+// attempt is cut off at its own time, and those that ended are let alone.
+func TestAlarmsStrikeEachInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := &policies.Set{Version: 1, Upstreams: map[string]policies.Policy{}}
+		limits := map[string]time.Duration{"one": time.Second, "two": 2 * time.Second, "ten": 10 * time.Second}
+		for name, limit := range limits {
+			set.Upstreams[name] = policies.Policy{
+				Match: []policies.Match{{Host: name + ".test"}}, Timeout: &policies.Timeout{Attempt: limit},
+				Retry: &policies.Retry{Disabled: true}, CircuitBreaker: &policies.CircuitBreaker{Disabled: true},
+			}
+		}
+		snapshot, err := policies.Compile(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hangs := &script{answers: []answer{{status: 200, delay: time.Hour}}}
+		soon := &script{answers: []answer{{status: 200, delay: 700 * time.Millisecond}}}
+		tr := &Transport{Policies: snapshot, Agent: alone(t), Base: &script{answers: []answer{{do: func(req *http.Request) (*http.Response, error) {
+			if req.Method == http.MethodHead {
+				return soon.RoundTrip(req)
+			}
+			return hangs.RoundTrip(req)
+		}}}}}
+		var all sync.WaitGroup
+		for range 300 {
+			for name, limit := range limits {
+				wait := time.Duration(rand.Int64N(int64(20 * time.Second)))
+				method := []string{http.MethodGet, http.MethodHead}[rand.IntN(2)]
+				all.Go(func() {
+					time.Sleep(wait)
+					req, err := http.NewRequest(method, "http://"+name+".test/", nil)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					began := time.Now()
+					_, err = tr.RoundTrip(req)
+					if method == http.MethodGet {
+						wantTimeout(t, err, ErrAttemptTimeout, time.Since(began), limit)
+					} else if err != nil {
+						t.Errorf("a call that took 0.7 s of %v: %v", limit, err)
+					}
+				})
+			}
+		}
+		all.Wait()
+		tr.alarms.mu.Lock()
+		defer tr.alarms.mu.Unlock()
+		if n := len(tr.alarms.queue); n != 0 {
+			t.Errorf("%d alarms are left of calls that ended", n)
+		}
+	})
+}
+
+// TestAlarmsRarelyTouchTheTimer: calls that end in time share one setting of
+// the runtime's timer.
+func TestAlarmsRarelyTouchTheTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, _ := through(t, once(policies.Policy{Timeout: &policies.Timeout{Attempt: 2 * time.Second}}), answer{status: 200, delay: time.Millisecond})
+		settings := map[time.Duration]bool{}
+		for range 1000 {
+			if _, err := tr.RoundTrip(request(t, "GET", nil)); err != nil {
+				t.Fatal(err)
+			}
+			tr.alarms.mu.Lock()
+			settings[tr.alarms.fires] = true
+			tr.alarms.mu.Unlock()
+		}
+		if len(settings) != 1 {
+			t.Errorf("the timer was set %d times in 1 s of calls with a timeout of 2 s, want once", len(settings))
+		}
+	})
+}
+
+// TestAlarmsAfterABubble: a transport that a bubble used before keeps its
+// promise outside.
+func TestAlarmsAfterABubble(t *testing.T) {
+	var tr *Transport
+	synctest.Test(t, func(t *testing.T) {
+		tr, _ = through(t, once(policies.Policy{Timeout: &policies.Timeout{Attempt: 20 * time.Millisecond}}), answer{status: 200}, answer{status: 200, delay: time.Hour})
+		if _, err := tr.RoundTrip(request(t, "GET", nil)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := tr.RoundTrip(request(t, "GET", nil).WithContext(ctx)); !errors.Is(err, ErrAttemptTimeout) {
+		t.Errorf("got %v, want %v", err, ErrAttemptTimeout)
+	}
+}
