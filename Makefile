@@ -16,7 +16,7 @@ BOOTED   := $(shell test "$$(id -u)" = 0 && command -v apt-get >/dev/null && ech
 MODULES  := $(filter-out integration/tools,$(patsubst %/go.mod,%,$(wildcard integration/*/go.mod idempotency/*/go.mod)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race container cross modules redis fuzz bench soak lint install deb
+.PHONY: help demo test race container promtool cross modules redis fuzz bench soak lint install deb
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,12 +26,19 @@ demo: ## See it work: real processes on one host, an upstream that fails, at mos
 
 test: lint cross race modules ## Prove it: everything that CI proves
 
-race: container ## Test all packages under the race detector
+race: container promtool ## Test all packages under the race detector
 	BOOTED=$(BOOTED) $(GO) test -race -timeout 15m ./...
 
 container: # What the test in a booted systemd needs; BOOTED is empty where it cannot run
 	@test -z "$(BOOTED)" || { command -v systemd-nspawn && command -v mmdebstrap; } >/dev/null || { \
 	  apt-get update -q && apt-get install -qy --no-install-recommends systemd-container mmdebstrap; }
+
+promtool: # What checks metrics, alerts and their tests, where it can be fetched; nothing is installed
+	@test -z "$(BOOTED)" || command -v promtool bin/promtool >/dev/null || $(MAKE) bin/promtool
+
+bin/promtool:
+	@mkdir -p bin && d=$$(mktemp -d) && chmod 755 $$d && { test -n "$$(apt-cache policy prometheus 2>/dev/null)" || apt-get update -q; } && (cd $$d && apt-get download -q prometheus) && \
+	  dpkg-deb --fsys-tarfile $$d/prometheus_*.deb | tar -x -C bin --strip-components 3 ./usr/bin/promtool; r=$$?; rm -rf "$$d"; exit $$r
 
 cross: ## Compile the transport for the systems that have no agent
 	GOOS=darwin $(GO) build ./transport/... ./agent/client/...
@@ -73,6 +80,8 @@ install: ## Install binary, units and a first policy file under DESTDIR, PREFIX 
 	sed 's|/usr/bin/|$(PREFIX)/bin/|' systemd/resagent.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/resagent.service
 	install -m 644 systemd/resagent.socket systemd/resagent-admin.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/
 	install -D -m 644 systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/resagent.conf
+	install -d $(DESTDIR)$(PREFIX)/share/resagent
+	install -m 644 systemd/prometheus/alerts.yaml systemd/prometheus/dashboard.json $(DESTDIR)$(PREFIX)/share/resagent/
 	test -e $(DESTDIR)$(SYSCONF)/resagent/policies.yaml || install -m 644 systemd/policies.yaml $(DESTDIR)$(SYSCONF)/resagent/policies.yaml
 
 deb: ## Build dist/resagent_*.deb

@@ -106,12 +106,11 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no line %q in\n%s", line, body)
 		}
 	}
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		t.Log("promtool is not here, so the names were not linted: apt-get install prometheus")
+	tool := agent.Promtool(t)
+	if tool == "" {
 		return
 	}
-	lint := exec.Command(promtool, "check", "metrics")
+	lint := exec.Command(tool, "check", "metrics")
 	lint.Stdin = strings.NewReader(string(body))
 	if out, err := lint.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s\nof\n%s", err, out, body)

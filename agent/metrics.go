@@ -21,7 +21,6 @@ import (
 func (a *Agent) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	w.Write(exposition(a.Status(), a.events.count()))
-	fmt.Fprintf(w, "# HELP go_goroutines Number of goroutines that currently exist.\n# TYPE go_goroutines gauge\ngo_goroutines %d\n", runtime.NumGoroutine())
 }
 
 // exposition is the whole text.
@@ -30,9 +29,12 @@ func exposition(s Status, counts map[EventKind]uint64) []byte {
 	one := func(name, kind, help, value string) {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n%s %s\n", name, help, name, kind, name, value)
 	}
-	lost, sharing := 0, 0
+	lost, refused, sharing := 0, 0, 0
 	if s.Ledger == "lost" {
 		lost = 1
+	}
+	if s.Refused != "" {
+		refused = 1
 	}
 	for _, p := range s.Sessions {
 		if p.Shares {
@@ -41,8 +43,10 @@ func exposition(s Status, counts map[EventKind]uint64) []byte {
 	}
 	one("resagent_start_time_seconds", "gauge", "When the agent started, in seconds since 1970.", strconv.FormatFloat(float64(s.Started.UnixMilli())/1000, 'f', 3, 64))
 	one("resagent_policy_generation", "gauge", "Counts the policy sets put in force since the start.", strconv.FormatUint(s.Generation, 10))
+	one("resagent_policy_reload_refused", "gauge", "1 where the last reload was refused, and the policies before it are in force.", strconv.Itoa(refused))
 	one("resagent_policy_upstreams", "gauge", "Upstreams that the policies name.", strconv.Itoa(s.Upstreams))
 	one("resagent_ledger_lost", "gauge", "1 where the ledger of an earlier agent was lost.", strconv.Itoa(lost))
+	one("resagent_goroutines", "gauge", "Goroutines of the agent.", strconv.Itoa(runtime.NumGoroutine()))
 	one("resagent_sessions", "gauge", "Processes that are attached.", strconv.Itoa(len(s.Sessions)))
 	one("resagent_sessions_sharing", "gauge", "Of those, processes that share limits.", strconv.Itoa(sharing))
 	fmt.Fprintf(&b, "# HELP resagent_events_total Events since the start, by kind.\n# TYPE resagent_events_total counter\n")

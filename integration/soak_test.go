@@ -138,11 +138,11 @@ func (s *soak) look(now time.Duration) {
 	}
 	s.agent.look(s.h.t, s.pid, now)
 	if _, body, err := s.h.get("/metrics"); err == nil {
-		if _, rest, ok := strings.Cut(body, "\ngo_goroutines "); ok {
+		if _, rest, ok := strings.Cut(body, "\nresagent_goroutines "); ok {
 			line, _, _ := strings.Cut(rest, "\n")
 			n, err := strconv.ParseFloat(line, 64)
 			if err != nil {
-				s.h.t.Fatalf("go_goroutines: %v", err)
+				s.h.t.Fatalf("resagent_goroutines: %v", err)
 			}
 			s.agent.goroutines.add(now, n)
 		}
