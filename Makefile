@@ -80,10 +80,21 @@ install: ## Install binary, units and a first policy file under DESTDIR, PREFIX 
 	sed 's|/usr/bin/|$(PREFIX)/bin/|' systemd/resagent.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/resagent.service
 	install -m 644 systemd/resagent.socket systemd/resagent-admin.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/
 	install -D -m 644 systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/resagent.conf
+	$(MAKE) bin/share/resagent.1
+	install -D -m 644 bin/share/resagent.1 $(DESTDIR)$(PREFIX)/share/man/man1/resagent.1
+	install -D -m 644 bin/share/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/resagent
+	install -D -m 644 bin/share/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_resagent
+	install -D -m 644 bin/share/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/resagent.fish
 	install -d $(DESTDIR)$(PREFIX)/share/resagent
 	install -m 644 systemd/prometheus/alerts.yaml systemd/prometheus/dashboard.json $(DESTDIR)$(PREFIX)/share/resagent/
 	test -e $(DESTDIR)$(SYSCONF)/resagent/policies.yaml || install -m 644 systemd/policies.yaml $(DESTDIR)$(SYSCONF)/resagent/policies.yaml
 
+# What the binary says of itself, and is installed beside it.
+bin/share/resagent.1: bin/resagent
+	@mkdir -p bin/share && for s in bash zsh fish; do ./bin/resagent completion $$s > bin/share/$$s || exit 1; done
+	@RESAGENT_SOCKET= ./bin/resagent __man > $@ && gzip -9nkf $@
+
 deb: ## Build dist/resagent_*.deb
 	$(BUILD) -o bin/resagent ./cmd/resagent && mkdir -p $(DIST)
+	$(MAKE) bin/share/resagent.1
 	VERSION=$(VERSION) ARCH=$(shell $(GO) env GOARCH) GOFLAGS= $(GO) run $(NFPM) package -f systemd/nfpm.yaml -p deb -t $(DIST)/

@@ -39,6 +39,7 @@ var commands = []command{
 	{"reload", "", "Make the agent read its policies again", reload},
 	{"cache", "list|show|purge DIR [URL]", "Look into, or empty, the folder of a fallback cache", cache},
 	{"demo", "", "See it work on real processes: at most 60 s, no root", demo},
+	{"completion", "bash|zsh|fish", "Print what has a shell complete this command's words", completion},
 	{"version", "", "Show the version", showVersion},
 }
 
@@ -110,6 +111,12 @@ func dispatch(ctx context.Context, args []string) error {
 		name, args = args[0], []string{"--help"}
 	case "--version":
 		name = "version"
+	case "__complete":
+		complete(ctx, os.Stdout, args)
+		return nil
+	case "__man":
+		manual(os.Stdout)
+		return nil
 	}
 	names := []string{"help"}
 	for _, c := range commands {
