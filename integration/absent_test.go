@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -69,14 +70,23 @@ func TestAgentStartsLater(t *testing.T) {
 // and every other process has one call at a time; when it comes back those
 // count, until they end.
 func TestAgentAwayForLong(t *testing.T) {
-	t.Parallel()
+	for _, processes := range []int{3, 32} {
+		t.Run(fmt.Sprintf("%d processes", processes), func(t *testing.T) {
+			t.Parallel()
+			awayForLong(t, processes)
+		})
+	}
+}
+
+func awayForLong(t *testing.T, processes int) {
 	const limit = 4
+	floor := processes - 1 // each has one that has no permit
 	u := newUpstream(t, seeded(t))
 	h := newHost(t, bulkhead(u, limit))
 	h.start()
 	u.allow(limit)
-	holds, a, b := h.worker(), h.worker(), h.worker()
-	all := []*worker{holds, a, b}
+	all := h.workers(processes)
+	holds, others := all[0], all[1:]
 	for _, w := range all {
 		w.call(u, pathNow, 1)
 	}
@@ -87,26 +97,27 @@ func TestAgentAwayForLong(t *testing.T) {
 
 	h.kill()
 	lost := time.Now()
-	u.allow(limit + 2)
-	a.call(u, pathHold, 3)
-	b.call(u, pathHold, 3)
-	u.inFlight(limit + 2)
+	u.allow(limit + floor)
+	for _, w := range others {
+		w.call(u, pathHold, 3)
+	}
+	u.inFlight(limit + floor)
 	if took := time.Since(lost); took < grace {
 		t.Errorf("the floor was used %v after the agent's end, want not before %v", took, grace)
 	}
-	throughout(t, 300*time.Millisecond, "one call for each process without a permit", func() bool { return u.count().inFlight == limit+2 })
+	throughout(t, 300*time.Millisecond, "one call for each process without a permit", func() bool { return u.count().inFlight == limit+floor })
 
 	h.start()
 	h.sessions(len(all))
 	h.eventually("the agent counts the floor", func() bool {
 		l := h.limit("shop", wire.Bulkhead)
-		return l.InUse+l.Extra == limit+2 && l.Waiting == limit // 2 in each process
+		return l.InUse+l.Extra == limit+floor && l.Waiting == 2*floor
 	})
-	throughout(t, 100*time.Millisecond, "nothing new above the limit", func() bool { return u.count().inFlight == limit+2 })
+	throughout(t, 100*time.Millisecond, "nothing new above the limit", func() bool { return u.count().inFlight == limit+floor })
 	u.release()
 	eventually(t, "those that waited are answered", func() bool {
 		c := u.count()
-		return c.calls == len(all)+limit+6 && c.inFlight == 0
+		return c.calls == len(all)+limit+3*floor && c.inFlight == 0
 	})
 	u.allow(limit)
 	for _, w := range all {
