@@ -7,7 +7,7 @@ type responseControl struct {
 	noStore, noCache, mustUnderstand, stated bool
 	neverStale                               bool     // must-revalidate, proxy-revalidate, s-maxage
 	without                                  []string // fields that no-cache="..." names
-	maxAge, sMaxAge, staleIfError            delta
+	maxAge, staleIfError                     delta
 }
 
 // readResponse reads Cache-Control and, where that is missing, Pragma. The
@@ -37,8 +37,9 @@ func readResponse(h http.Header) (cc responseControl) {
 		case "max-age":
 			cc.maxAge.add(d)
 		case "s-maxage":
-			// It implies proxy-revalidate (RFC 9111, section 5.2.2.10).
-			cc.sMaxAge.add(d)
+			// It implies proxy-revalidate (RFC 9111, section 5.2.2.10). A
+			// private cache is bound by neither; we are careful with what is
+			// stale all the same.
 			cc.neverStale = true
 		case "stale-if-error":
 			cc.staleIfError.add(d)

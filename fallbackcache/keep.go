@@ -172,13 +172,13 @@ func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) *
 	return e
 }
 
-// notRefreshed are the fields that describe the stored body (RFC 9111, section
-// 3.2), which a 304 does not bring anew.
+// notRefreshed are the fields that a 304 does not bring anew (RFC 9111, section
+// 3.2): those of its own message, and the coding of the stored bytes, which may
+// have been decoded and are the same for one ETag.
 var notRefreshed = map[string]bool{
-	"Content-Length":    true,
 	"Content-Encoding":  true,
+	"Content-Length":    true,
 	"Content-Range":     true,
-	"Content-Type":      true,
 	"Transfer-Encoding": true,
 }
 

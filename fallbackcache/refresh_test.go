@@ -52,7 +52,7 @@ func TestRefreshedFields(t *testing.T) {
 	cache.Keep(req, response(t, req, 304, "", `ETag: "v1"`, "X-Both: 2", "X-New: 3", "Content-Length: 99", "Content-Encoding: br",
 		"Content-Range: bytes 0-1/2", "Content-Type: text/html", "Transfer-Encoding: chunked", "Set-Cookie: a=b", "Connection: X-Hop", "X-Hop: 1"), start.Add(time.Minute))
 	resp := answer(t, cache, get(t, page), start.Add(time.Minute), Outcome{})
-	want := header(t, `ETag: "v1"`, "X-Old: 1", "X-Both: 2", "X-New: 3", "Content-Type: text/plain", "Content-Encoding: identity",
+	want := header(t, `ETag: "v1"`, "X-Old: 1", "X-Both: 2", "X-New: 3", "Content-Type: text/html", "Content-Encoding: identity",
 		"Content-Length: 4", "Age: 0", "Cache-Status: resagent; hit; ttl=0")
 	for name := range want {
 		if resp.Header.Get(name) != want.Get(name) {

@@ -99,16 +99,12 @@ func endless(h http.Header) bool {
 }
 
 // lifetime is how long a response is fresh (RFC 9111, section 4.2.1), and
-// whether that was stated. s-maxage counts in our private cache too: the
-// shorter one holds.
+// whether that was stated. s-maxage is for shared caches, and this is a
+// private one.
 func lifetime(cc responseControl, h http.Header, arrived time.Time) (d time.Duration, explicit bool) {
 	switch {
-	case cc.maxAge.set && cc.sMaxAge.set:
-		return min(cc.maxAge.d, cc.sMaxAge.d), true
 	case cc.maxAge.set:
 		return cc.maxAge.d, true
-	case cc.sMaxAge.set:
-		return cc.sMaxAge.d, true
 	case len(h["Expires"]) == 0:
 		return 0, false
 	}

@@ -81,8 +81,10 @@ func TestRules(t *testing.T) {
 		{name: "9111 5.2 max-age quoted", said: fields{`Cache-Control: max-age="60"`}},
 		{name: "9111 5.2 max-age between other things", said: fields{`Cache-Control: , a=b,,c="d\"e, f" , MAX-AGE=60,`}},
 		{name: "9111 1.2.2 max-age beyond all numbers", said: fields{"Cache-Control: max-age=99999999999999999999999"}, after: 24 * 365 * hour},
-		{name: "9111 5.2.2.10 s-maxage alone", said: fields{"Cache-Control: s-maxage=60"}},
-		{name: "9111 5.2.2.10 the shorter of both", said: fields{"Cache-Control: max-age=60, s-maxage=5"}, after: 6 * time.Second, want: none},
+		{name: "9111 5.2.2.10 s-maxage is not for a private cache", said: fields{"Cache-Control: s-maxage=60"}, want: none},
+		{name: "9111 5.2.2.10 nor is it beside max-age", said: fields{"Cache-Control: max-age=60, s-maxage=5"}, after: 6 * time.Second},
+		{name: "9111 5.2.2.10 also if it is longer", said: fields{"Cache-Control: max-age=5, s-maxage=60"}, after: 6 * time.Second, want: none},
+		{name: "9111 5.2.2.10 nor beside Expires", said: fields{"Cache-Control: s-maxage=60", "Expires: " + at(-hour)}, want: none},
 
 		// Age.
 		{name: "9111 4.2.3 Age counts", said: fields{"Cache-Control: max-age=60", "Age: 50"}, after: 11 * time.Second, want: none},
