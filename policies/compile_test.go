@@ -164,6 +164,7 @@ func TestCompileRefuses(t *testing.T) {
 		"largest duration":  {Policy{Timeout: &Timeout{Total: math.MaxInt64}}, `policies: upstreams.a.timeout.total: 2562047h47m16.854775807s is above 8760h: write a duration such as 30s, or none`},
 		"none where not":    {Policy{Retry: &Retry{MaxAttempts: None}}, `policies: upstreams.a.retry.max_attempts: -1 is below 1: write a number of attempts, 1 or more`},
 		"largest int":       {Policy{RetryBudget: &RetryBudget{Capacity: math.MaxInt}}, `policies: upstreams.a.retry_budget.capacity: 9223372036854775807 is above 16777215: write a number of tokens, 1 or more; a retry takes 14`},
+		"fallback 403":      {Policy{Fallback: &Fallback{Statuses: []int{403}, Static: &Static{}}}, `policies: upstreams.a.fallback.statuses[0]: 403 says that this caller may not see the answer: write statuses from 400 to 599, such as [500, 503]`},
 		"status zero":       {Policy{Retry: &Retry{Statuses: []int{0}}}, `policies: upstreams.a.retry.statuses[0]: 0 is below 400: write statuses from 400 to 599, such as [429, 503]`},
 		"long body":         {Policy{Fallback: &Fallback{Static: &Static{Body: strings.Repeat("x", maxBody+1)}}}, `policies: upstreams.a.fallback.static.body: the body has 65537 bytes: write at most 65536`},
 		"no host":           {Policy{Match: []Match{{Path: "/"}}}, `policies: upstreams.a.match[0].host: is missing: write a host such as payments.internal, "*.example.com" or "[::1]:8080"`},

@@ -302,7 +302,11 @@ type Idempotency struct {
 // Fallback answers when the upstream cannot: from what it last said, else
 // with a fixed answer.
 type Fallback struct {
-	Disabled bool    `json:"disabled,omitempty"`
+	Disabled bool `json:"disabled,omitempty"`
+	// Statuses of the upstream that are answered like its silence; nil
+	// inherits, and an empty list is none. Built-in: 500, 502, 503, 504. Errors,
+	// timeouts and our own refusals always are.
+	Statuses []int   `json:"statuses,omitempty"`
 	Stale    *Stale  `json:"stale,omitempty"`
 	Static   *Static `json:"static,omitempty"`
 }

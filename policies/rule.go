@@ -25,8 +25,10 @@ type rule struct {
 	oneOf []string
 	// check judges a text, or each text of a list.
 	check func(text string) (problem, want string)
-	// never are numbers inside the bounds that are refused all the same.
+	// never are numbers inside the bounds that are refused all the same; why
+	// says of one what is the matter.
 	never []int
+	why   string
 }
 
 func count(what string) rule { return rule{write: what, min: 1, max: MaxLimit} }
@@ -72,7 +74,7 @@ var rules = map[string]rule{
 	"retry.backoff.base":           orNone(duration("50ms")),
 	"retry.backoff.throttled_base": orNone(duration("1s")),
 	"retry.backoff.max":            duration("20s"),
-	"retry.statuses":               {write: "statuses from 400 to 599, such as [429, 503]", min: 400, max: 599, empty: true, never: []int{400, 401, 403, 404}},
+	"retry.statuses":               {write: "statuses from 400 to 599, such as [429, 503]", min: 400, max: 599, empty: true, never: []int{400, 401, 403, 404}, why: "is never retried"},
 	"retry.max_retry_after":        orNone(duration("60s")),
 	"retry.pause":                  {write: "retries, all or off", oneOf: []string{string(PauseRetries), string(PauseAll), string(PauseOff)}},
 
@@ -119,6 +121,7 @@ var rules = map[string]rule{
 	"idempotency.methods":  methodList,
 
 	"fallback.disabled":            yesNo,
+	"fallback.statuses":            {write: "statuses from 400 to 599, such as [500, 503]", min: 400, max: 599, empty: true, never: []int{401, 403}, why: "says that this caller may not see the answer"},
 	"fallback.stale.max_stale":     orNone(duration("1h")),
 	"fallback.stale.after":         orNone(duration("1s")),
 	"fallback.stale.serve_fresh":   yesNo,
@@ -158,7 +161,7 @@ func (r rule) number(n float64, text string) (problem string) {
 	case r.max != 0 && n > r.max:
 		return fmt.Sprintf("%s is above %s", text, plain(r.max))
 	case slices.Contains(r.never, int(n)):
-		return text + " is never retried"
+		return text + " " + r.why
 	}
 	return ""
 }

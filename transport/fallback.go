@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 // withFallback answers a call that failed: with what the upstream last said,
 // else with a fixed answer. A call fails by an error, our own refusals and
-// timeouts included, and by 500, 502, 503 and 504. A caller that ended its own
+// timeouts included, and by the policy's statuses. A caller that ended its own
 // call, or made a request that cannot be sent, gets its own error.
 //
 // With serve_fresh, what is stored and fresh is given without a call at all.
@@ -61,7 +62,7 @@ func (c *call) withFallback() (*http.Response, error) {
 		if c.asks && err == nil && resp.StatusCode == http.StatusNotModified {
 			return c.confirmed(answer, resp), nil
 		}
-		if !failed(resp, err) || c.gaveUp() || c.mistaken(err) {
+		if !c.failed(resp, err) || c.gaveUp() || c.mistaken(err) {
 			return c.store(resp), err
 		}
 	}
@@ -108,9 +109,9 @@ func reads(method string) bool {
 	return method == http.MethodGet || method == "" || method == http.MethodHead
 }
 
-// failed says whether a call came to nothing.
-func failed(resp *http.Response, err error) bool {
-	return err != nil || failedStatus(resp.StatusCode)
+// failed says whether a call came to nothing, as its policy sees it.
+func (c *call) failed(resp *http.Response, err error) bool {
+	return err != nil || slices.Contains(c.rules.Fallback.Statuses, resp.StatusCode)
 }
 
 // cache is the one given, else the transport's own. It is never the session's:

@@ -75,6 +75,48 @@ func TestStaleAfterFirstFailure(t *testing.T) {
 
 // TestStaleWhileSlow: after a second the stale answer is given, and the
 // attempt goes on and refreshes the cache.
+// TestFallbackStatuses: the policy says which statuses are answered like the
+// upstream's silence, by a stale answer and by a fixed one.
+func TestFallbackStatuses(t *testing.T) {
+	for _, one := range []struct {
+		name     string
+		statuses []int // nil: the built-in ones
+		status   int
+		replaced bool
+	}{
+		{"built-in, 503", nil, 503, true},
+		{"built-in, 429", nil, 429, false},
+		{"built-in, 501", nil, 501, false},
+		{"chosen, 429", []int{429, 503}, 429, true},
+		{"chosen, 500", []int{429, 503}, 500, false},
+		{"none, 503", []int{}, 503, false},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := stale(time.Second)
+				p.Fallback.Statuses = one.statuses
+				p.Fallback.Static = &policies.Static{Body: "fixed"}
+				for _, want := range []string{"fixed", "good"} {
+					tr, s := through(t, once(p), answer{status: one.status, body: "theirs"})
+					if want == "good" {
+						fillCache(t, tr, s, answer{status: one.status, body: "theirs"})
+					}
+					if !one.replaced {
+						want = "theirs"
+					}
+					resp, err := tr.RoundTrip(request(t, "GET", nil))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got := read(t, resp); got != want {
+						t.Errorf("got %d %q, want %q", resp.StatusCode, got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestStaleWhileSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr, s := through(t, stale(time.Second))

@@ -117,7 +117,7 @@ func (w *call) refresh(f finish) {
 		return
 	}
 	kept := f.resp
-	if !failed(f.resp, f.err) {
+	if !w.failed(f.resp, f.err) {
 		kept = w.store(f.resp)
 	}
 	if kept != f.resp { // else nobody wants its body
