@@ -197,7 +197,9 @@ func (g *gate) drain(now time.Time) {
 	b := g.bound.Load()
 	if b.kind == hosted {
 		b.cell.SetWaiting(b.epoch, g.units)
-		g.offer(b)
+		if g.offer(b) { // who looks for that sees the callers too
+			g.asked = true
+		}
 	}
 	if g.queue.Len() == 0 {
 		g.asked = false
@@ -240,11 +242,10 @@ func (g *gate) ask() {
 }
 
 // offer tells the agent of something available above the target: another
-// process waits for it.
-func (g *gate) offer(b *binding) {
-	if w := b.cell.Read(); w.Available > 0 && w.Available+w.InUse > b.cell.Target(b.epoch) {
-		g.sess.hint(wire.Free, b.index)
-	}
+// process waits for it. True: it was told.
+func (g *gate) offer(b *binding) bool {
+	w := b.cell.Read()
+	return w.Available > 0 && w.Available+w.InUse > b.cell.Target(b.epoch) && g.sess.hint(wire.Free, b.index)
 }
 
 // release gives n back to where they came from.

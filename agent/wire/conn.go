@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -72,13 +71,6 @@ func (c *Conn) Send(m *Message) error {
 		return fmt.Errorf("wire: %w", err)
 	}
 	return c.SendLine(append(line, '\n'))
-}
-
-// SendHint is Send for a message about one cell, without the work of JSON.
-func (c *Conn) SendHint(t Type, cell int) error {
-	line := append(make([]byte, 0, 64), `{"type":"`...)
-	line = append(append(line, t...), `","indexes":[`...)
-	return c.SendLine(append(strconv.AppendInt(line, int64(cell), 10), "]}\n"...))
 }
 
 // SendLine is Send for a message already made, with its newline.
@@ -150,8 +142,12 @@ func (c *Conn) Receive() (*Message, error) {
 		if err != nil {
 			return nil, err
 		}
-		m := new(Message)
-		bad := json.Unmarshal(bytes.TrimSpace(c.line), m)
+		m := parseHint(c.line)
+		var bad error
+		if m == nil {
+			m = new(Message)
+			bad = json.Unmarshal(bytes.TrimSpace(c.line), m)
+		}
 		if cap(c.line) > 1<<16 {
 			c.line = nil
 		}
