@@ -3,6 +3,7 @@ package policies
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -42,6 +43,9 @@ func Compile(set *Set) (*Snapshot, error) {
 	text, err := set.MarshalJSON()
 	if err != nil {
 		return nil, err
+	}
+	if len(text) > MaxFileSize {
+		return nil, Errors{{Problem: fmt.Sprintf("the set is larger than %d MiB as JSON, too large to be carried to other processes", MaxFileSize>>20), Want: "say less, or say it in defaults"}}
 	}
 	sum := sha256.Sum256(text)
 	s := &Snapshot{

@@ -166,7 +166,7 @@ func TestCompileRefuses(t *testing.T) {
 		"largest int":       {Policy{RetryBudget: &RetryBudget{Capacity: math.MaxInt}}, `policies: upstreams.a.retry_budget.capacity: 9223372036854775807 is above 16777215: write a number of tokens, 1 or more; a retry takes 14`},
 		"fallback 403":      {Policy{Fallback: &Fallback{Statuses: []int{403}, Static: &Static{}}}, `policies: upstreams.a.fallback.statuses[0]: 403 says that this caller may not see the answer: write statuses from 400 to 599, such as [500, 503]`},
 		"status zero":       {Policy{Retry: &Retry{Statuses: []int{0}}}, `policies: upstreams.a.retry.statuses[0]: 0 is below 400: write statuses from 400 to 599, such as [429, 503]`},
-		"long body":         {Policy{Fallback: &Fallback{Static: &Static{Body: strings.Repeat("x", maxBody+1)}}}, `policies: upstreams.a.fallback.static.body: the body has 65537 bytes: write at most 65536`},
+		"long body":         {Policy{Fallback: &Fallback{Static: &Static{Body: strings.Repeat("x", MaxBody+1)}}}, `policies: upstreams.a.fallback.static.body: the body has 1048577 bytes: write at most 1048576`},
 		"no host":           {Policy{Match: []Match{{Path: "/"}}}, `policies: upstreams.a.match[0].host: is missing: write a host such as payments.internal, "*.example.com" or "[::1]:8080"`},
 		"long list":         {Policy{Match: make([]Match, maxList+1)}, `policies: upstreams.a.match: the list has 1025 entries: write at most 1024`},
 		"word unknown":      {Policy{OnAgentLoss: "HOLD"}, `policies: upstreams.a.on_agent_loss: "HOLD" is not known: write hold, strict, local or open`},

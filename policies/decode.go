@@ -187,7 +187,10 @@ func (d *decoder) fields(n *Node, v reflect.Value, path, kind string) {
 			continue
 		}
 		if !known {
-			if d.strict {
+			switch {
+			case entry.Value.problem != "":
+				d.fail(entry.Value, at, entry.Value.problem, entry.Value.want)
+			case d.strict:
 				d.fail(&Node{Position: entry.KeyPosition}, at, "unknown key", adviseKey(v.Type(), entry.Key))
 			}
 			continue

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -165,7 +166,22 @@ func plainText(v reflect.Value) string {
 	case reflect.Bool:
 		return strconv.FormatBool(v.Bool())
 	}
-	return v.String()
+	return shown(v.String())
+}
+
+// shown makes one line of a text, such as a whole page, and cuts a long one.
+// Two that differ are shown differently.
+func shown(s string) string {
+	const most = 200
+	line := strings.ToValidUTF8(s[:min(len(s), most)], "")
+	if !isClean(line, false) {
+		line = strconv.Quote(line)
+	}
+	if len(s) > most {
+		sum := sha256.Sum256([]byte(s))
+		line += fmt.Sprintf("... (%d bytes, sha256 %x)", len(s), sum[:4])
+	}
+	return line
 }
 
 // fieldAt follows a path of keys. ok is false where a section on the way is

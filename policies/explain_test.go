@@ -3,7 +3,9 @@ package policies
 import (
 	"encoding/json"
 	"net/url"
+	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestExplain(t *testing.T) {
@@ -55,6 +57,27 @@ func TestExplain(t *testing.T) {
 	var none *Snapshot
 	if e := none.ExplainNamed("a"); e.Upstream != "" || len(e.Values) == 0 {
 		t.Errorf("of no set it says %+v", e)
+	}
+}
+
+// A whole page is shown in one line, and not whole; that it changed is seen all the same.
+func TestLongTextIsCut(t *testing.T) {
+	with := func(body string) *Snapshot {
+		s, err := Compile(&Set{Version: 1, Upstreams: map[string]Policy{"a": {Fallback: &Fallback{Static: &Static{Body: body}}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	page := strings.Repeat("€", 1000)
+	changes, _ := with(page+".").Diff(with(page+"!"), 10)
+	if len(changes) != 1 || changes[0].Old == changes[0].New || !strings.Contains(changes[0].New, "(3001 bytes, sha256 ") ||
+		len(changes[0].New) > 300 || !utf8.ValidString(changes[0].New) {
+		t.Errorf("the change is told as %q", changes)
+	}
+	changes, _ = with("one\ntwo").Diff(with("one"), 10)
+	if len(changes) != 1 || changes[0].String() != `a fallback.static.body: one -> "one\ntwo"` {
+		t.Errorf("the change is told as %q", changes)
 	}
 }
 

@@ -25,6 +25,8 @@ type Node struct {
 	Text     string
 	Items    []*Node
 	Entries  []Entry
+
+	problem, want string // of a file that this names; see BodyFiles
 }
 
 // Entry is one key of a Map, in the order of the file. A key written twice is

@@ -17,6 +17,9 @@ const P95 time.Duration = -2
 // MaxLimit is the largest limit, burst or capacity a policy may state.
 const MaxLimit = 1<<24 - 1
 
+// MaxBody is the largest body of a fixed answer, in bytes.
+const MaxBody = 1 << 20
+
 // MaxUpstreams is the largest number of upstreams in a set.
 const MaxUpstreams = 1 << 14
 
@@ -324,12 +327,17 @@ type Stale struct {
 	ServeFresh bool `json:"serve_fresh,omitempty"`
 }
 
-// Static is a fixed answer.
+// Static is a fixed answer. In a file body_file may stand for Body: see
+// [Node.BodyFiles].
 type Static struct {
+	// Methods whose calls are answered so. Built-in: GET, HEAD, OPTIONS, TRACE,
+	// the safe ones. To any other it says that something was done which was
+	// not, or perhaps twice: name such a method only where callers know that.
+	Methods     []string          `json:"methods,omitempty"`
 	Status      int               `json:"status,omitempty"` // built-in: 200
 	ContentType string            `json:"content_type,omitempty"`
 	Headers     map[string]string `json:"headers,omitempty"` // inherited as a whole
-	Body        string            `json:"body,omitempty"`    // at most 64 KiB
+	Body        string            `json:"body,omitempty"`    // at most MaxBody
 }
 
 // Connections gives an upstream a connection pool of its own, where the base

@@ -37,7 +37,10 @@ var builtIn = Policy{
 	Bulkhead:    &Bulkhead{MaxWait: 100 * time.Millisecond, MaxSharePerUID: 1, Scope: ScopeHost},
 	RateLimit:   &RateLimit{MaxWait: 100 * time.Millisecond, Scope: ScopeHost},
 	Idempotency: &Idempotency{Header: "Idempotency-Key", Methods: []string{"POST", "PATCH"}},
-	Fallback:    &Fallback{Statuses: []int{500, 502, 503, 504}, Stale: &Stale{After: time.Second}, Static: &Static{Status: 200}},
+	Fallback: &Fallback{
+		Statuses: []int{500, 502, 503, 504}, Stale: &Stale{After: time.Second},
+		Static: &Static{Methods: []string{"GET", "HEAD", "OPTIONS", "TRACE"}, Status: 200},
+	},
 	Connections: &Connections{},
 	Propagation: &Propagation{DeadlineUnit: UnitMilliseconds},
 	OnAgentLoss: LossHold,

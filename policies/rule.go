@@ -125,6 +125,7 @@ var rules = map[string]rule{
 	"fallback.stale.max_stale":     orNone(duration("1h")),
 	"fallback.stale.after":         orNone(duration("1s")),
 	"fallback.stale.serve_fresh":   yesNo,
+	"fallback.static.methods":      methodList,
 	"fallback.static.status":       {write: "a status from 200 to 599", min: 200, max: 599},
 	"fallback.static.content_type": text("a media type such as application/json", checkMediaType),
 	"fallback.static.headers":      {write: "headers such as {X-Answer: fixed}", empty: true},

@@ -10,11 +10,10 @@ import (
 )
 
 const (
-	maxBody        = 64 << 10 // bytes of a static answer
-	maxHeaderValue = 8 << 10  // bytes, what servers commonly take as a whole
-	maxPath        = 1 << 10  // bytes of a path prefix
-	maxName        = 64       // characters of an upstream's name or a method
-	maxHeaderName  = 128      // characters
+	maxHeaderValue = 8 << 10 // bytes, what servers commonly take as a whole
+	maxPath        = 1 << 10 // bytes of a path prefix
+	maxName        = 64      // characters of an upstream's name or a method
+	maxHeaderName  = 128     // characters
 )
 
 // checkName judges the name of an upstream. Names become labels, paths and
@@ -131,8 +130,8 @@ func checkMediaType(s string) (problem, want string) {
 }
 
 func checkBody(s string) (problem, want string) {
-	if len(s) > maxBody {
-		return fmt.Sprintf("the body has %d bytes", len(s)), fmt.Sprintf("write at most %d", maxBody)
+	if len(s) > MaxBody {
+		return fmt.Sprintf("the body has %d bytes", len(s)), fmt.Sprintf("write at most %d", MaxBody)
 	}
 	if !utf8.ValidString(s) {
 		return "the body is not UTF-8", "write text"

@@ -20,8 +20,7 @@ import (
 //
 // A GET or HEAD with Cache-Control: only-if-cached is answered from the cache
 // or with 504, where the policy has one. Stale answers are for GET and HEAD; a
-// fixed one is for the safe methods only, because it would tell other callers
-// that something was done.
+// fixed one is for the methods that the policy names.
 func (c *call) withFallback() (*http.Response, error) {
 	p := c.rules.Fallback
 	if p == nil {
@@ -74,7 +73,7 @@ func (c *call) withFallback() (*http.Response, error) {
 	case answer != nil:
 		status := c.drop(resp, FromStale, err)
 		return answer.Response(c.req, fallbackcache.Outcome{Attempted: c.attempts.Load() > 0, Status: status}), nil
-	case p.Static != nil && safe(c.req.Method):
+	case p.Static != nil && answers(p.Static, c.req.Method):
 		status := c.drop(resp, FromStatic, err)
 		return static(p.Static, c.req, staticMark(c.attempts.Load() > 0, status)), nil
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -263,6 +264,41 @@ func TestStatic(t *testing.T) {
 	s.answers = []answer{{status: 404, body: "none"}}
 	if resp, err := tr.RoundTrip(request(t, "GET", nil)); err != nil || resp.StatusCode != 404 || read(t, resp) != "none" {
 		t.Errorf("404: %v, %v", resp, err)
+	}
+}
+
+// TestStaticMethods: a fixed answer is for the methods that are written, else
+// for the safe ones.
+func TestStaticMethods(t *testing.T) {
+	for _, c := range []struct {
+		methods  []string
+		answered string
+	}{
+		{nil, "GET HEAD OPTIONS TRACE"},
+		{[]string{"GET"}, "GET"},
+		{[]string{"POST", "PURGE"}, "POST PURGE"},
+	} {
+		tr, _ := through(t, policies.Policy{
+			Fallback: &policies.Fallback{Static: &policies.Static{Methods: c.methods, Status: 202}},
+			Retry:    &policies.Retry{Disabled: true},
+		}, answer{err: errReset})
+		for _, method := range []string{"GET", "", "HEAD", "OPTIONS", "TRACE", "POST", "PUT", "PATCH", "DELETE", "PURGE", "get"} {
+			req := request(t, "GET", nil)
+			req.Method = method
+			resp, err := tr.RoundTrip(req)
+			if method == "" {
+				method = "GET"
+			}
+			if !slices.Contains(strings.Fields(c.answered), method) {
+				if !errors.Is(err, errReset) {
+					t.Errorf("%v: %s was answered (%v)", c.methods, method, err)
+				}
+				continue
+			}
+			if err != nil || resp.StatusCode != 202 {
+				t.Errorf("%v: %s got %v, %v; want the fixed answer", c.methods, method, resp, err)
+			}
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/resagent/resagent/policies"
@@ -18,6 +19,14 @@ func staticMark(attempted bool, status int) string {
 		return "resagent; fwd=miss; detail=static"
 	}
 	return "resagent; detail=static"
+}
+
+// answers says whether calls of a method get the fixed answer.
+func answers(p *policies.Static, method string) bool {
+	if method == "" {
+		method = http.MethodGet
+	}
+	return slices.Contains(p.Methods, method)
 }
 
 // static makes a fixed answer, with its Cache-Status.

@@ -44,6 +44,12 @@ func Load(path string, dropinDirs ...string) (*policies.Snapshot, error) {
 		tree, err := parse(name, data)
 		if wrong, ok := errors.AsType[policies.Errors](err); ok {
 			syntax = append(syntax, wrong...)
+		} else {
+			tree.BodyFiles(func(path string) (text, problem, want string) {
+				text, problem, want = readBody(name, path, left)
+				left -= len(text)
+				return text, problem, want
+			})
 		}
 		trees = append(trees, tree)
 	}
@@ -58,12 +64,16 @@ func Load(path string, dropinDirs ...string) (*policies.Snapshot, error) {
 }
 
 // Parse reads one file's text; name stands for it in messages, and a name
-// that ends in .json says that it is JSON. The error is a policies.Errors.
+// that ends in .json says that it is JSON. It reads no other file: a body_file
+// is refused. The error is a policies.Errors.
 func Parse(name string, data []byte) (*policies.Set, error) {
 	tree, err := parse(name, data)
 	if err != nil {
 		return nil, err
 	}
+	tree.BodyFiles(func(string) (text, problem, want string) {
+		return "", "this text is read by itself, without the files beside it", "write body, or read the file with Load"
+	})
 	return policies.Decode(tree)
 }
 

@@ -26,6 +26,9 @@ func TestSchemaInStepWithTypes(t *testing.T) {
 			t.Errorf("%s is a key of the types and not of the schema", path)
 		}
 	}
+	// And what the reader puts a text in place of, before the types see it.
+	const bodyFile = "fallback.static.body_file"
+	typed = append(typed, "defaults."+bodyFile, "upstreams.*."+bodyFile)
 	for _, path := range written {
 		if !slices.Contains(typed, path) {
 			t.Errorf("%s is a key of the schema and not of the types", path)
