@@ -43,9 +43,22 @@ type Cache struct {
 	// from several goroutines at once, and must not change the request.
 	Partition func(*http.Request) string
 
+	// Shared holds this cache to the rules of a shared one: only answers that
+	// say public are stored, none that sets a cookie, and s-maxage counts.
+	// Requests with credentials still see their own answers only.
+	//
+	// With Dir it is also what lets several users of the host have one folder.
+	// Such a folder must be there, and be of one group that may write in it,
+	// others must have no right to it, and new files must get its group: `install
+	// -d -m 2770 -g GROUP DIR`. The members trust each other: any of them can
+	// read all that is stored, with the URLs, and can put any answer in another's
+	// way, because the key of the checksums lies in the folder. Answers to
+	// requests with credentials, or of a Partition, are kept out of it.
+	Shared bool
+
 	// Dir is a folder in which answers are kept on disk too, so that they
 	// survive the process, and are shared by the processes of one user that
-	// name the same folder. It is made with mode 0700 if it is not there, on a
+	// name the same folder (of several users with Shared). It is made with mode 0700 if it is not there, on a
 	// local file system; the cache keeps to a folder of its own in it. Empty
 	// means memory only. If the folder cannot be used, or fails later, the
 	// cache goes on in memory: [Cache.Open] and [Cache.Stats] say so.
@@ -106,7 +119,7 @@ func (c *Cache) openDir() {
 	if c.Dir == "" || c.MaxBytes < 0 || c.MaxDiskBytes < 0 || c.MaxDiskFiles < 0 {
 		return
 	}
-	d, err := openDisk(c.Dir)
+	d, err := openDisk(c.Dir, c.Shared)
 	if err != nil {
 		c.opened = err
 		c.counts.failed(err)

@@ -39,6 +39,8 @@ const (
 	lockRest = time.Second
 	dropWait = 100 * time.Millisecond
 	openWait = 2 * time.Second
+
+	enterWait = 250 * time.Millisecond // for another user to finish making the store
 )
 
 // disk keeps entries in files, for this process after a restart and for others
@@ -50,6 +52,7 @@ const (
 // loss tears fails its check.
 type disk struct {
 	root     *os.Root
+	shared   bool // by several users
 	key      [32]byte
 	scope    [sha256.Size]byte // of what keeps users apart; see newScope
 	maxBytes int64
@@ -78,13 +81,26 @@ const changeSize = 16
 
 // openDisk opens or makes the store in dir. It reads no entry, unless the
 // account of them is lost.
-func openDisk(dir string) (d *disk, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("fallbackcache: disk store in %s: %w", dir, err)
+func openDisk(dir string, shared bool) (d *disk, err error) {
+	// Until the first of several users has set its modes the others may not enter.
+	for end := time.Now().Add(enterWait); ; time.Sleep(time.Millisecond) {
+		if d, err = enterDisk(dir, shared); !shared || !errors.Is(err, fs.ErrPermission) || time.Now().After(end) {
+			break
 		}
-	}()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fallbackcache: disk store in %s: %w", dir, err)
+	}
+	return d, nil
+}
+
+func enterDisk(dir string, shared bool) (d *disk, err error) {
+	if shared {
+		err = sharedOuter(dir)
+	} else {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
 		return nil, err
 	}
 	outer, err := os.OpenRoot(dir)
@@ -92,21 +108,24 @@ func openDisk(dir string) (d *disk, err error) {
 		return nil, err
 	}
 	defer outer.Close()
-	if err := outer.Mkdir(diskFolder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	d = &disk{shared: shared, counts: new(counters)}
+	if err := d.mkdir(outer, diskFolder); err != nil {
 		return nil, err
 	}
 	info, err := outer.Lstat(diskFolder)
 	if err != nil {
 		return nil, err
 	}
-	if err := private(info); err != nil {
+	check := private
+	if shared {
+		check = sharedInner
+	}
+	if err := check(info); err != nil {
 		return nil, fmt.Errorf("%s: %w", diskFolder, err)
 	}
-	root, err := outer.OpenRoot(diskFolder)
-	if err != nil {
+	if d.root, err = outer.OpenRoot(diskFolder); err != nil {
 		return nil, err
 	}
-	d = &disk{root: root, counts: new(counters)}
 	if err := d.openFiles(); err != nil {
 		d.close()
 		return nil, err
@@ -117,6 +136,9 @@ func openDisk(dir string) (d *disk, err error) {
 func (d *disk) openFiles() (err error) {
 	for name, file := range map[string]**os.File{lockFile: &d.lock, usageFile: &d.usage, changesFile: &d.changes} {
 		if *file, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+			return err
+		}
+		if err := d.open(*file); err != nil {
 			return err
 		}
 	}
@@ -153,7 +175,7 @@ func (d *disk) readKey() error {
 		return err
 	}
 	_, _ = rand.Read(d.key[:])
-	if err := d.root.WriteFile(newFile, d.key[:], 0o600); err != nil {
+	if err := d.writeNew(d.key[:]); err != nil {
 		return err
 	}
 	return d.root.Rename(newFile, keyFile)

@@ -202,9 +202,21 @@ func (d *disk) read(shard int, name string) (e *entry, err error) {
 		return nil, errDamaged
 	}
 	if now := time.Now(); now.Sub(info.ModTime()) > useGrain {
-		_ = d.root.Chtimes(path(shard, name), now, now) // its last use, for eviction
+		d.used(path(shard, name), now)
 	}
 	return e, nil
+}
+
+// used sets a file's time to that of its last use, for eviction. Another user's
+// has it only by being written to: its first byte is what it was.
+func (d *disk) used(name string, now time.Time) {
+	if d.root.Chtimes(name, now, now) == nil || !d.shared {
+		return
+	}
+	if file, err := d.root.OpenFile(name, os.O_WRONLY, 0); err == nil {
+		_, _ = file.WriteAt([]byte(fileLine[:1]), 0)
+		file.Close()
+	}
 }
 
 // useGrain is how exactly a file's time tells its last use.

@@ -30,3 +30,32 @@ func private(info fs.FileInfo) error {
 	}
 	return nil
 }
+
+// sharedOuter says what is wrong with the place of a store that several users
+// share: others than the group could put another store there.
+func sharedOuter(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("it is not there, and a shared one is not made by itself; make it: install -d -m 2770 -g GROUP " + dir)
+	case err != nil:
+		return err
+	case info.Mode().Perm()&0o002 != 0:
+		return fmt.Errorf("it has mode %o, and everybody may write in it; a shared store is for one group: chmod 2770", info.Mode().Perm())
+	}
+	return nil
+}
+
+// sharedInner says what is wrong with a folder that is not one group's.
+func sharedInner(info fs.FileInfo) error {
+	mode := info.Mode()
+	switch {
+	case !info.IsDir():
+		return errors.New("is not a folder; remove it, or name another place")
+	case mode&fs.ModeSetgid == 0 || mode.Perm()&0o070 != 0o070:
+		return fmt.Errorf("has mode %o: it is one user's own, or being made; name another place for a shared store: %w", mode.Perm(), fs.ErrPermission)
+	case mode.Perm()&0o007 != 0:
+		return fmt.Errorf("has mode %o, and others than the group may enter; chmod 2770, if they have not", mode.Perm())
+	}
+	return nil
+}

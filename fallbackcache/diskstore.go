@@ -106,11 +106,11 @@ func (d *disk) putLocked(e *entry, over []*entry, drops uint64) ([]*entry, putRe
 			replaced = charge(info.Size())
 		}
 	}
-	if err := d.root.WriteFile(newFile, text, 0o600); err != nil {
+	if err := d.writeNew(text); err != nil {
 		_ = d.root.Remove(newFile)
 		return nil, putFailed, err
 	}
-	if err := d.root.Mkdir(shardName(shard), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := d.mkdir(d.root, shardName(shard)); err != nil {
 		return nil, putFailed, err
 	}
 	if err := d.add(shard, size, 1); err != nil {

@@ -20,5 +20,6 @@
 // It lives in memory and, with [Cache.Dir], in files: one for each answer,
 // checksummed, written aside and renamed, shared by the processes of a user.
 // A file that is damaged, or of another version, is never given, and removed.
+// [Cache.Shared] makes it a shared cache, and its folder one for several users.
 // Beside the standard library it imports golang-lru.
 package fallbackcache

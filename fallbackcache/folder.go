@@ -40,10 +40,11 @@ type Listed struct {
 
 // OpenFolder opens the store in dir, which must be there. Close it.
 func OpenFolder(dir string) (*Folder, error) {
-	if _, err := os.Stat(filepath.Join(dir, diskFolder)); err != nil {
+	info, err := os.Stat(filepath.Join(dir, diskFolder))
+	if err != nil {
 		return nil, fmt.Errorf("fallbackcache: no disk store in %s: %w; name what Cache.Dir names", dir, err)
 	}
-	d, err := openDisk(dir)
+	d, err := openDisk(dir, info.Mode()&fs.ModeSetgid != 0)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *htt
 		return resp
 	}
 	h := canonical(resp.Header)
-	v := judge(class, h, now)
+	v := c.shareable(h, judge(class, h, now))
 	if !v.keep && !v.remove {
 		return resp
 	}
@@ -157,7 +157,7 @@ func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) *
 	if len(merged["Date"]) > 0 && len(h["Date"]) == 0 {
 		merged["Date"] = []string{now.UTC().Format(http.TimeFormat)} // RFC 9110, section 6.6.1
 	}
-	v := judge(classOf(old.status), merged, now)
+	v := c.shareable(merged, judge(classOf(old.status), merged, now))
 	if !v.keep {
 		c.remove(uri, who, fit)
 		return nil

@@ -34,6 +34,12 @@ func (c *Cache) find(uri string, who audience) []*entry {
 		return found
 	}
 	found, seen := c.memory.find(uri, who)
+	if c.memoryOnly(who) {
+		if seen.drops != at.drops {
+			return nil
+		}
+		return found
+	}
 	if found != nil && seen == at {
 		return found
 	}
@@ -72,7 +78,10 @@ func (c *Cache) put(e *entry, over []*entry, s stamp) {
 		c.memory.put(e, over, s.memory, change{})
 		return
 	}
-	group, at, result := d.put(e, over, s.drops)
+	group, at, result := []*entry(nil), change{}, putFailed
+	if !c.memoryOnly(e.who) {
+		group, at, result = d.put(e, over, s.drops)
+	}
 	switch result {
 	case putDone:
 		c.memory.install(e.uri, e.who, group, at, s.memory)
@@ -109,6 +118,9 @@ func (c *Cache) newScope(d *disk) {
 	parts := append([]string{"scope", "common"}, names...)
 	if c.Partition != nil {
 		parts[1] = "partitions"
+	}
+	if c.Shared {
+		parts[0] = "shared" // what was stored before a folder was opened to others is not for them
 	}
 	d.scope = d.hash(parts...)
 	c.secret = d.hash("users", string(d.scope[:]))
