@@ -1,22 +1,18 @@
 package transport
 
 import (
-	"errors"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
-
 	"github.com/resagent/resagent/policies"
 )
 
 // breaker is the circuit of one authority. A single word says who may pass, so
-// that a call in the closed state costs one atomic load. gobreaker judges the
-// closed state: it is told an outcome when it is known, as of a call without
-// length, because its window forgets calls that began before it. The unbroken
-// run of failures is counted here: gobreaker's decays with the window.
+// that a call in the closed state costs one atomic load. Judges decide when the
+// closed state ends. The unbroken run of failures is counted here: gobreaker's
+// decays with the window.
 type breaker struct {
 	set  policies.CircuitBreaker
 	born time.Time // the word's times count from here
@@ -26,7 +22,7 @@ type breaker struct {
 
 	word atomic.Uint64 // state:2 | epoch:14 | until:48, microseconds since born
 	run  atomic.Int32  // failures since the last success
-	gb   atomic.Pointer[judges]
+	js   atomic.Pointer[judges]
 
 	throttle *throttle // of mode proportional, in place of all states but those a person orders; nil: not
 
@@ -99,34 +95,8 @@ func newBreaker(set policies.CircuitBreaker, now time.Time) *breaker {
 		b.throttle = &throttle{multiplier: set.Multiplier, part: set.Window / 10}
 		return b
 	}
-	b.gb.Store(b.judge())
+	b.js.Store(newJudges(b.set))
 	return b
-}
-
-// judges are those of one closed period: of failures, and of slow calls.
-type judges struct {
-	failures *gobreaker.CircuitBreaker[struct{}]
-	slow     *gobreaker.CircuitBreaker[struct{}] // nil: no call is slow
-}
-
-func (b *breaker) judge() *judges {
-	j := &judges{failures: b.judgeOf(b.set.FailureRate)}
-	if b.set.SlowCallDuration > 0 {
-		j.slow = b.judgeOf(b.set.SlowCallRate)
-	}
-	return j
-}
-
-func (b *breaker) judgeOf(rate float64) *gobreaker.CircuitBreaker[struct{}] {
-	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
-		Interval:     b.set.Window,
-		BucketPeriod: max(b.set.Window/10, 1),
-		ReadyToTrip: func(n gobreaker.Counts) bool {
-			// Requests also counts outcomes that are being told.
-			ended := n.TotalSuccesses + n.TotalFailures
-			return ended >= uint32(b.set.MinRequests) && float64(n.TotalFailures) >= rate*float64(ended)
-		},
-	})
 }
 
 // admit lets a call through, or says when to come back (0: not known).
@@ -188,20 +158,19 @@ func (b *breaker) record(t ticket, o outcome) change {
 	if stateOf(uint64(t)) == halfOpen {
 		return b.recordProbe(t, o)
 	}
-	switch o {
-	case success, slowSuccess:
-		if b.run.Load() != 0 {
-			b.run.Store(0)
-		}
-		if b.judged(o) {
-			return b.trip(t, time.Now())
-		}
-	case failure, slowFailure:
+	if o == ignored {
+		return unchanged
+	}
+	opens := b.js.Load().told(o)
+	switch {
+	case o.failed():
 		run := b.run.Add(1)
-		tripped := b.judged(o)
-		if tripped || b.set.ConsecutiveFailures > 0 && int(run) >= b.set.ConsecutiveFailures {
-			return b.trip(t, time.Now())
-		}
+		opens = opens || b.set.ConsecutiveFailures > 0 && int(run) >= b.set.ConsecutiveFailures
+	case b.run.Load() != 0:
+		b.run.Store(0)
+	}
+	if opens {
+		return b.trip(t, time.Now())
 	}
 	return unchanged
 }
@@ -214,38 +183,6 @@ func (b *breaker) fail() change {
 		return unchanged
 	}
 	return b.record(ticket(w), failure)
-}
-
-var errFailed = errors.New("failed")
-
-func succeeds() (struct{}, error) { return struct{}{}, nil }
-func fails() (struct{}, error)    { return struct{}{}, errFailed }
-
-// judged tells the judges an outcome, and says whether one would open.
-func (b *breaker) judged(o outcome) bool {
-	j := b.gb.Load()
-	how := succeeds
-	if o.failed() {
-		how = fails
-	}
-	tripped := tell(j.failures, how)
-	if j.slow != nil {
-		if how = succeeds; o == slowSuccess || o == slowFailure {
-			how = fails
-		}
-		tripped = tell(j.slow, how) || tripped
-	}
-	return tripped
-}
-
-func tell(gb *gobreaker.CircuitBreaker[struct{}], how func() (struct{}, error)) bool {
-	switch _, err := gb.Execute(how); err {
-	case nil:
-		return false
-	case errFailed:
-		return gb.State() == gobreaker.StateOpen
-	}
-	return true // it opened between another call's outcome and our word
 }
 
 func (b *breaker) recordProbe(t ticket, o outcome) change {
@@ -263,7 +200,7 @@ func (b *breaker) recordProbe(t ticket, o outcome) change {
 		}
 		b.opens = 0
 		b.run.Store(0)
-		b.gb.Store(b.judge())
+		b.js.Store(newJudges(b.set))
 		b.word.Store(pack(closed, epochOf(uint64(t))+1, 0))
 		return reclosed
 	case failure, slowSuccess, slowFailure: // slow is what it was opened for

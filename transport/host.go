@@ -127,7 +127,7 @@ func (b *breaker) follow() change {
 		if b.throttle == nil {
 			b.opens = 0
 			b.run.Store(0)
-			b.gb.Store(b.judge())
+			b.js.Store(newJudges(b.set))
 			b.word.Store(pack(closed, epoch+1, 0))
 		}
 		if was != closed {
