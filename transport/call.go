@@ -59,7 +59,7 @@ func (c *call) since() time.Duration { return time.Since(c.start) }
 func (c *call) policy() {
 	before := c.t.table.Load()
 	s := c.t.session()
-	s.Attach(c.ctx)
+	s.AttachAt(c.ctx, c.start)
 	tab := c.t.tableFor(s)
 	if tab != before { // it may have waited for the agent's word
 		c.first.begun = c.since()
@@ -67,6 +67,9 @@ func (c *call) policy() {
 	c.info, _ = c.ctx.Value(infoKey{}).(*Info)
 	c.up, c.authority = c.t.find(s, tab, c.req, c.start)
 	c.rules, c.header = c.up.policy, c.req.Header
+	if c.rules.Fallback != nil { // ages count by the wall clock
+		c.start = time.Now().Add(-c.since())
+	}
 	c.openUpload()
 }
 

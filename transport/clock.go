@@ -6,6 +6,13 @@ import (
 	"github.com/resagent/resagent/agent/client"
 )
 
+// epoch is when the process began to count.
+var epoch = time.Now()
+
+// clock is the time for measuring what passes. It reads one clock, time.Now two:
+// its wall clock goes wrong when the host's is set.
+func clock() time.Time { return epoch.Add(time.Since(epoch)) }
+
 // phase of an attempt: what its alarm watches over.
 type phase uint8
 

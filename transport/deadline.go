@@ -20,7 +20,7 @@ func (c *call) setDeadline() {
 // callersDeadline is 0 if there is none.
 func (c *call) callersDeadline() time.Duration {
 	if d, ok := c.ctx.Deadline(); ok {
-		return max(1, d.Sub(c.start))
+		return max(1, time.Until(d)+c.since()) // d may be of the wall clock only
 	}
 	return 0
 }

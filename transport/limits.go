@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/resagent/resagent/agent/client"
 )
@@ -55,10 +54,10 @@ func (a *attempt) admit() error {
 // take takes a token. If that took no time, one reading of the clock will do
 // for it and for the attempt timeout.
 func (a *attempt) take() error {
-	now := time.Now()
-	waited, err := a.c.up.limits.TakeAt(a.ctx, now)
+	at := clock()
+	waited, err := a.c.up.limits.TakeAt(a.ctx, at)
 	if !waited {
-		a.at = now.Sub(a.c.start)
+		a.at = at.Sub(a.c.start)
 	}
 	return err
 }

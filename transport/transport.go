@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/resagent/resagent/agent/client"
 	"github.com/resagent/resagent/fallbackcache"
@@ -80,7 +79,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.Header == nil {
 		return t.base().RoundTrip(req) // which says what is missing
 	}
-	c := &call{t: t, req: req, ctx: req.Context(), start: time.Now()}
+	c := &call{t: t, req: req, ctx: req.Context(), start: clock()}
 	defer c.end()
 	c.policy()                    // 1
 	resp, err := c.withFallback() // 2, and by way of send the others

@@ -143,10 +143,17 @@ func (s *Session) Policies() *policies.Snapshot { return s.snapshot.Load() }
 // 250 ms and as long as ctx allows; where it is absent nobody waits, and it is
 // looked for again at most every 2 s.
 func (s *Session) Attach(ctx context.Context) {
+	if s.snapshot.Load() == nil {
+		s.AttachAt(ctx, time.Now())
+	}
+}
+
+// AttachAt is Attach for a caller that has just read the clock.
+func (s *Session) AttachAt(ctx context.Context, now time.Time) {
 	if s.snapshot.Load() != nil {
 		return
 	}
-	if !s.running.Load() && !s.try() {
+	if !s.running.Load() && !s.try(now) {
 		return
 	}
 	s.mu.Lock()
@@ -171,8 +178,8 @@ func (s *Session) Attach(ctx context.Context) {
 
 // try looks for the agent, once in tryEvery for the whole process. Requests
 // that come while one of them is looking wait for what it finds.
-func (s *Session) try() bool {
-	if int64(time.Since(epoch)) < s.nextTry.Load() {
+func (s *Session) try(now time.Time) bool {
+	if int64(now.Sub(epoch)) < s.nextTry.Load() {
 		return s.running.Load()
 	}
 	s.trying.Lock()
