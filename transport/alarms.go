@@ -27,9 +27,13 @@ type alarms struct {
 }
 
 // set has a strike in the time left, in place of what was set for it before.
+// It does nothing for an attempt that has ended.
 func (l *alarms) set(a *attempt, left time.Duration, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if a.ended.Load() {
+		return
+	}
 	if l.born.IsZero() {
 		l.born = now.Add(-1) // so that no time is 0
 	}
@@ -63,7 +67,7 @@ func (l *alarms) arm(now time.Duration) {
 	l.timer.Reset(next - now)
 }
 
-// drop forgets what was set for a.
+// drop forgets what was set for a, which has ended.
 func (l *alarms) drop(a *attempt) {
 	l.mu.Lock()
 	if a.place != 0 {

@@ -104,3 +104,25 @@ func TestAlarmsAfterABubble(t *testing.T) {
 		t.Errorf("got %v, want %v", err, ErrAttemptTimeout)
 	}
 }
+
+// TestAlarmsLetTheEndedAlone: an alarm that is set while its attempt ends is
+// dropped, whichever comes first.
+func TestAlarmsLetTheEndedAlone(t *testing.T) {
+	var l alarms
+	for range 2000 {
+		a := new(attempt)
+		var both sync.WaitGroup
+		both.Go(func() { l.set(a, time.Hour, time.Now()) })
+		both.Go(func() {
+			a.ended.Store(true)
+			l.drop(a)
+		})
+		both.Wait()
+		if len(l.queue) != 0 {
+			t.Fatal("an attempt that has ended has an alarm")
+		}
+	}
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+}

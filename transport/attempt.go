@@ -75,11 +75,9 @@ func (a *attempt) open(c *call) {
 			first = left
 		}
 	}
-	if first > 0 {
-		a.mu.Lock()
+	if first > 0 { // until now nobody else knows of a
 		a.fires = a.begun + first
 		c.t.alarms.set(a, first, c.start.Add(a.begun))
-		a.mu.Unlock()
 	}
 }
 
@@ -217,11 +215,7 @@ func (a *attempt) release() {
 	if !a.ended.CompareAndSwap(false, true) {
 		return
 	}
-	a.mu.Lock()
-	if a.fires != 0 {
-		a.c.t.alarms.drop(a)
-	}
-	a.mu.Unlock()
+	a.c.t.alarms.drop(a)
 	a.permit.Release()
 	a.cancel(nil)
 	if a.c.unlink != nil && !a.undecided.Load() {

@@ -44,7 +44,7 @@ func (a *attempt) startClock() {
 // sooner. Call it with a.mu held.
 func (a *attempt) arm(now time.Duration) {
 	due, _ := a.due()
-	if due == 0 || a.fires != 0 && a.fires <= due || a.ended.Load() {
+	if due == 0 || a.fires != 0 && a.fires <= due {
 		return
 	}
 	a.fires = due
