@@ -30,6 +30,7 @@ type attempt struct {
 	begun time.Duration // since c.start
 	moved atomic.Int64  // since c.start, when the request body last moved; 0: not yet
 	ended atomic.Bool
+	told  bool          // what became of it, to the circuits
 	at    time.Duration // since c.start, when it was let through; 0: not known
 
 	inner     *http.Request // a hedge's copy of the request; nil: the attempt is none
@@ -157,11 +158,11 @@ func (a *attempt) finish(o outcome) {
 // the attempt, once.
 func (a *attempt) report(o outcome, own bool) {
 	b := a.c.breaker()
-	if b == nil || a.ticket == spent {
+	if b == nil || a.told || a.ticket == spent {
 		return
 	}
 	t, p := a.ticket, a.probe
-	a.ticket, a.probe = spent, nil
+	a.probe, a.told = nil, true
 	if b.set.SlowCallDuration > 0 {
 		o = a.timed(o, b.set.SlowCallDuration)
 	}
@@ -188,19 +189,19 @@ func (a *attempt) timed(o outcome, most time.Duration) outcome {
 	return o
 }
 
-// spent marks a ticket that was recorded. No word has all its bits set.
+// spent marks an attempt that has no ticket. No word has all its bits set.
 const spent = ^ticket(0)
 
 // abandon is finish for a panic: nothing of it is told, and nobody will close
 // the response.
 func (a *attempt) abandon() {
 	defer a.release()
-	if b := a.c.breaker(); b != nil && a.ticket != spent {
+	if b := a.c.breaker(); b != nil && !a.told && a.ticket != spent {
 		b.record(a.ticket, ignored)
 		if a.probe != nil {
 			a.probe.End(client.ProbeNothing)
 		}
-		a.ticket, a.probe = spent, nil
+		a.probe, a.told = nil, true
 	}
 	switch {
 	case a.loose != nil:

@@ -92,10 +92,7 @@ func (b *body) ends(err error, ph phase) {
 	if err != io.EOF && ph != draining && !b.a.ended.Load() &&
 		(b.a.idled() || !b.closed.Load() && !c.gaveUp()) {
 		if br := c.breaker(); br != nil {
-			if br.host != nil && br.throttle == nil && stateOf(br.word.Load()) == closed {
-				br.host.Bad(c.start)
-			}
-			c.circuit(br.fail())
+			c.circuit(br.broke(b.a.ticket, c.start))
 		}
 	}
 }

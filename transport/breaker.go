@@ -175,14 +175,18 @@ func (b *breaker) record(t ticket, o outcome) change {
 	return unchanged
 }
 
-// fail adds one failure outside any ticket: a body that broke after its
-// headers had been counted as a success.
-func (b *breaker) fail() change {
-	w := b.word.Load()
-	if stateOf(w) != closed {
+// broke adds one failure to a call that was let through with t, and whose
+// headers had been counted as a success: its body broke. As with any outcome it
+// counts only as long as the epoch is the same, else the bodies that an outage
+// left hanging would open the circuit again long after it is well.
+func (b *breaker) broke(t ticket, began time.Time) change {
+	if stateOf(uint64(t)) != closed || !b.stands(t) {
 		return unchanged
 	}
-	return b.record(ticket(w), failure)
+	if b.host != nil && b.throttle == nil {
+		b.host.Bad(began)
+	}
+	return b.record(t, failure)
 }
 
 func (b *breaker) recordProbe(t ticket, o outcome) change {

@@ -2,6 +2,8 @@ package transport
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"runtime"
@@ -23,16 +25,16 @@ type shop struct {
 	mu    sync.Mutex
 	given bool
 	ends  []client.ProbeOutcome
-	told  int // outcomes of other calls
+	told  atomic.Int64 // outcomes of other calls
 	pause time.Duration
 }
 
 func (s *shop) Word() client.Word          { return client.Word(s.word.Load()) }
 func (s *shop) Stands(client.Word) bool    { return true }
-func (s *shop) Good(time.Time)             { s.told++ }
-func (s *shop) Bad(time.Time)              { s.told++ }
-func (s *shop) Own(time.Time)              { s.told++ }
-func (s *shop) Slow()                      { s.told++ }
+func (s *shop) Good(time.Time)             { s.told.Add(1) }
+func (s *shop) Bad(time.Time)              { s.told.Add(1) }
+func (s *shop) Own(time.Time)              { s.told.Add(1) }
+func (s *shop) Slow()                      { s.told.Add(1) }
 func (s *shop) Pause(d time.Duration)      { s.pause = d }
 func (s *shop) PausedUntil() time.Duration { return 0 }
 
@@ -109,8 +111,8 @@ func TestProbesThatEndBadly(t *testing.T) {
 				s := new(shop)
 				s.share(t, tr, page.CircuitHalfOpen, false)
 				probe(t, tr)
-				if len(s.ends) != 1 || s.ends[0] != tc.want || s.told != 0 {
-					t.Fatalf("the agent was told %q of the probe and %d other outcomes, want %q once", s.ends, s.told, tc.want)
+				if len(s.ends) != 1 || s.ends[0] != tc.want || s.told.Load() != 0 {
+					t.Fatalf("the agent was told %q of the probe and %d other outcomes, want %q once", s.ends, s.told.Load(), tc.want)
 				}
 				if status, err := sendOne(t, tr, get(t)); status != 200 {
 					t.Fatalf("the next probe: %d, %v", status, err)
@@ -182,8 +184,8 @@ func TestProportionalObeysOrders(t *testing.T) {
 		if n := refused(100); n < 50 {
 			t.Errorf("after the order %d of 100 calls of the dead upstream were refused, want most again", n)
 		}
-		if b.state() != closed || s.told != 0 {
-			t.Errorf("after the order it is %v; the agent was told of %d calls", b.state(), s.told)
+		if b.state() != closed || s.told.Load() != 0 {
+			t.Errorf("after the order it is %v; the agent was told of %d calls", b.state(), s.told.Load())
 		}
 	})
 }
@@ -205,4 +207,74 @@ func TestNoHedgeBelowARetry(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Bodies that an outage left hanging break long after it: they say nothing of
+// the upstream that is well again, neither to the process's circuit nor to the
+// host's. One of the time since then does.
+func TestBodiesOfBeforeTheOutage(t *testing.T) {
+	hangs := answer{do: drip(1, time.Hour, nil)}
+	policy := policies.Policy{Retry: &policies.Retry{Disabled: true}, Timeout: &policies.Timeout{Idle: 60 * time.Second},
+		CircuitBreaker: &policies.CircuitBreaker{ConsecutiveFailures: 3, OpenFor: 5 * time.Second}}
+	streams := func(t *testing.T, tr *Transport) (broken func()) {
+		var wg sync.WaitGroup
+		for range 3 {
+			resp, err := tr.RoundTrip(get(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			wg.Go(func() {
+				defer resp.Body.Close()
+				if _, err := io.ReadAll(resp.Body); !errors.Is(err, ErrIdleTimeout) {
+					t.Errorf("a body that hangs: %v", err)
+				}
+			})
+		}
+		return wg.Wait
+	}
+	t.Run("own", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tr, _ := through(t, policy, hangs, hangs, hangs, answer{status: 500}, answer{status: 500}, answer{status: 500}, answer{status: 200}, hangs, hangs, hangs, answer{status: 200})
+			broken := streams(t, tr)
+			for range 3 {
+				sendOne(t, tr, get(t))
+			}
+			if _, err := sendOne(t, tr, get(t)); !errors.Is(err, ErrCircuitOpen) {
+				t.Fatalf("after three failures: %v", err)
+			}
+			time.Sleep(6 * time.Second)
+			if status, err := sendOne(t, tr, get(t)); status != 200 {
+				t.Fatalf("the probe: %d, %v", status, err)
+			}
+			broken()
+			_, a := tr.find(tr.session(), tr.tableFor(tr.session()), get(t), time.Now())
+			if s := a.breaker.state(); s != closed {
+				t.Errorf("after the bodies of before the outage broke the circuit is %v", s)
+			}
+			streams(t, tr)()
+			if s := a.breaker.state(); s != open {
+				t.Errorf("after three bodies broke the circuit is %v", s)
+			}
+		})
+	})
+	t.Run("host's", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tr, _ := through(t, policy, hangs, hangs, hangs, answer{status: 200}, hangs)
+			s := new(shop)
+			s.share(t, tr, page.CircuitClosed, false)
+			broken := streams(t, tr)
+			s.word.Store(uint64(page.NewCircuit(page.CircuitClosed, false, 4, 0))) // it was open meanwhile
+			sendOne(t, tr, get(t))
+			told := s.told.Load()
+			broken()
+			if n := s.told.Load() - told; n != 0 {
+				t.Errorf("the host is told of %d bodies of before the outage", n)
+			}
+			told = s.told.Load()
+			streams(t, tr)()
+			if n := s.told.Load() - told; n != 6 {
+				t.Errorf("the host is told %d outcomes of three bodies that broke, want 3 successes and 3 failures", n)
+			}
+		})
+	})
 }
