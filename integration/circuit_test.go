@@ -196,3 +196,25 @@ func TestOpenCircuitOutlivesTheAgent(t *testing.T) {
 		w.finish()
 	}
 }
+
+// A circuit that a reload takes from the host is its own again after the next
+// one, in processes that have called all the while.
+func TestCircuitReturnsToTheHost(t *testing.T) {
+	u := newUpstream(t, seeded(t))
+	h := newHost(t, fmt.Sprintf(circuitPolicies, u.host(), "host"))
+	h.start()
+	all := h.workers(3)
+	pace(all, u, pathNow, 5*time.Millisecond)
+	h.eventually("called by all", func() bool { return h.circuit().Callers == 3 })
+	h.reload(fmt.Sprintf(circuitPolicies, u.host(), "process"))
+	if c := h.circuit(); c.Upstream != "" {
+		t.Errorf("after the reload the host has %+v", c)
+	}
+	u.further(20)
+	h.reload(fmt.Sprintf(circuitPolicies, u.host(), "host"))
+	h.eventually("called by all again", func() bool { return h.circuit().Callers == 3 })
+	for _, w := range all {
+		w.finish()
+		w.mustNotFail()
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/resagent/resagent/agent/page"
 	"github.com/resagent/resagent/agent/wire"
+	"github.com/resagent/resagent/policies"
 )
 
 const (
@@ -46,7 +47,7 @@ type Circuit struct {
 	bound atomic.Pointer[circuitBinding] // nil: no agent has given a cell
 
 	mu      sync.Mutex // guards what follows
-	waiting []chan uint64
+	waiting []chan Probe
 	noUntil time.Time
 }
 
@@ -104,6 +105,18 @@ func (s *Session) allCircuits() []*Circuit {
 func (s *Session) againCircuits(l *link) {
 	for _, c := range s.allCircuits() {
 		c.open(l)
+	}
+}
+
+// wantCircuits asks for the cells that no agent has given, or that one took
+// back, of the circuits that the host shares by a new snapshot.
+func (s *Session) wantCircuits(snap *policies.Snapshot) {
+	l := s.link.Load()
+	for _, c := range s.allCircuits() {
+		u := snap.Named(c.key.upstream)
+		if c.bound.Load() == nil && u != nil && u.Policy.CircuitBreaker != nil && u.Policy.CircuitBreaker.Scope != policies.ScopeProcess {
+			c.open(l)
+		}
 	}
 }
 
@@ -249,7 +262,7 @@ func (c *Circuit) Probe(ctx context.Context) Probe {
 	if b == nil {
 		return Probe{}
 	}
-	answer := make(chan uint64, 1)
+	answer := make(chan Probe, 1)
 	c.mu.Lock()
 	if time.Now().Before(c.noUntil) {
 		c.mu.Unlock()
@@ -262,8 +275,8 @@ func (c *Circuit) Probe(ctx context.Context) Probe {
 	timer := time.NewTimer(probeWait)
 	defer timer.Stop()
 	select {
-	case n := <-answer:
-		return Probe{b, n}
+	case p := <-answer:
+		return p
 	case <-timer.C:
 	case <-ctx.Done():
 	}
@@ -275,7 +288,7 @@ func (c *Circuit) Probe(ctx context.Context) Probe {
 			return Probe{}
 		}
 	}
-	return Probe{b, <-answer} // it came in the last moment
+	return <-answer // it came in the last moment
 }
 
 // probeAnswered hands a probe to the caller that waits longest, or back.
@@ -289,17 +302,19 @@ func (s *Session) probeAnswered(index int, number uint64) {
 	if c == nil {
 		return
 	}
+	// Of the agent that gave it, which is not the one that was asked if the
+	// connection is a new one.
+	p := Probe{from: c.bound.Load(), number: number}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if number == 0 {
+	if number == 0 || p.from == nil {
+		p.number = 0
 		c.noUntil = time.Now().Add(probeAgain)
 	}
 	if len(c.waiting) == 0 {
-		if b := c.bound.Load(); b != nil {
-			Probe{b, number}.End(ProbeNothing)
-		}
+		p.End(ProbeNothing)
 		return
 	}
-	c.waiting[0] <- number
+	c.waiting[0] <- p
 	c.waiting = c.waiting[1:]
 }

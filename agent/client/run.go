@@ -194,6 +194,7 @@ func (s *Session) setPolicies(set *policies.Set) {
 		}
 		l.configure(p)
 	}
+	s.wantCircuits(snap)
 	s.heard()
 }
 

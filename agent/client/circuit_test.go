@@ -1,0 +1,123 @@
+package client
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/agent/wire"
+	"github.com/resagent/resagent/policies"
+)
+
+// circuitCell gives the circuit of http://a outcome cell i, or none.
+func (d *desk) circuitCell(i int) {
+	d.s.handle(&wire.Message{Type: wire.Assign, Cell: &wire.Cell{Upstream: "a", Authority: "http://a", Kind: wire.CircuitBreaker, Index: i, Entry: 7}})
+}
+
+// policies pushes a set in which a has circuits of this scope.
+func (d *desk) policies(scope policies.Scope) {
+	d.s.handle(&wire.Message{Type: wire.Policies, Set: &policies.Set{Version: 1, Upstreams: map[string]policies.Policy{
+		"a": {Match: []policies.Match{{Host: "a"}}, CircuitBreaker: &policies.CircuitBreaker{Scope: scope}}}}})
+}
+
+// A circuit that a reload took from the host is asked for again when another
+// one gives it back: the transport, which has met these settings before, does
+// not ask.
+func TestCircuitIsAskedForAgain(t *testing.T) {
+	d := newDesk(t)
+	d.s.first = make(chan struct{})
+	d.policies(policies.ScopeHost)
+	c := d.s.Circuit("a", "http://a")
+	d.circuitCell(3)
+	if c.bound.Load() == nil {
+		t.Fatal("no cell")
+	}
+	d.policies(policies.ScopeProcess)
+	d.circuitCell(-1)
+	d.said()
+	d.policies(policies.ScopeProcess)
+	if said := d.said(); slices.Contains(said, "open") {
+		t.Errorf("of a circuit that is the process's own the agent is told %q", said)
+	}
+	d.policies(policies.ScopeHost)
+	if said := d.said(); !slices.Contains(said, "open") {
+		t.Errorf("the circuit is the host's again, and the agent is told %q", said)
+	}
+	d.circuitCell(3)
+	d.policies(policies.ScopeHost)
+	if said := d.said(); slices.Contains(said, "open") {
+		t.Errorf("of a circuit that has its cell the agent is told %q", said)
+	}
+}
+
+// A probe that another agent gives than the one that was asked, because the
+// connection is a new one, is told to end there: else it would count as failed.
+func TestProbeOfANewConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		c := d.s.Circuit("a", "http://a")
+		d.circuitCell(3)
+		got := make(chan Probe, 1)
+		go func() { got <- c.Probe(t.Context()) }()
+		synctest.Wait()
+		d.s.link.Store(nil)
+		d.welcome()
+		d.circuitCell(4)
+		d.said()
+		d.s.handle(&wire.Message{Type: wire.Probe, Indexes: []int{4}, Generation: 9})
+		p := <-got
+		if !p.Given() {
+			t.Fatal("no probe")
+		}
+		p.End(ProbeSuccess)
+		if said := d.said(); !slices.Equal(said, []string{"probed"}) {
+			t.Errorf("the agent that gave the probe is told %q of its end", said)
+		}
+	})
+}
+
+// What can become of the question for a probe.
+func TestProbeAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		c := d.s.Circuit("a", "http://a")
+		if c.Probe(t.Context()).Given() || c.Word() != 0 {
+			t.Error("without a cell there is a probe, or a word")
+		}
+		d.circuitCell(3)
+		d.said()
+		began := time.Now()
+		if c.Probe(t.Context()).Given() || time.Since(began) != probeWait {
+			t.Errorf("an agent that does not answer: waited %v, want %v", time.Since(began), probeWait)
+		}
+		d.said()
+		answer := func(number uint64) {
+			d.s.handle(&wire.Message{Type: wire.Probe, Indexes: []int{3, -1, page.Outcomes}, Generation: number})
+		}
+		answer(1)
+		if said := d.said(); !slices.Equal(said, []string{"probed"}) {
+			t.Errorf("of a probe that comes too late the agent is told %q, want that nobody has it", said)
+		}
+		got := make(chan Probe, 2)
+		for range 2 {
+			go func() { got <- c.Probe(t.Context()) }()
+		}
+		synctest.Wait()
+		answer(2)
+		answer(0)
+		if one, other := <-got, <-got; one.Given() == other.Given() {
+			t.Errorf("of two that asked, %v and %v have a probe; want one", one.Given(), other.Given())
+		}
+		d.said()
+		if c.Probe(t.Context()).Given() || d.said() != nil {
+			t.Error("right after a no the agent was asked again")
+		}
+		d.circuitCell(-1)
+		answer(5)
+		if said := d.said(); said != nil {
+			t.Errorf("of a circuit that is gone the agent is told %q", said)
+		}
+	})
+}
