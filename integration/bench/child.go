@@ -29,6 +29,8 @@ func child() {
 		if hold, err = time.ParseDuration(os.Getenv(childArg)); err == nil {
 			err = fight(hold)
 		}
+	case "relay":
+		err = relay()
 	case "serve":
 		err = serve()
 	case "agent":
@@ -82,25 +84,31 @@ func (h *host) spawn(what, arg string) (*process, error) {
 func (h *host) start(program string, as *syscall.SysProcAttr, what, arg string) (*process, error) {
 	p := &process{Cmd: exec.Command(program)}
 	p.SysProcAttr = as
-	p.Env = append(os.Environ(), childEnv+"="+what, childArg+"="+arg, wire.SocketEnv+"="+h.socket)
+	return p, p.launch(what, arg, h.socket)
+}
+
+// launch starts a process of which the rest is said, and waits until it is
+// ready.
+func (p *process) launch(what, arg, socket string) error {
+	p.Env = append(os.Environ(), childEnv+"="+what, childArg+"="+arg, wire.SocketEnv+"="+socket)
 	p.Stderr = os.Stderr
 	var err error
 	if p.in, err = p.StdinPipe(); err != nil {
-		return nil, err
+		return err
 	}
 	out, err := p.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.out = bufio.NewReader(out)
 	if err := p.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := p.out.ReadByte(); err != nil {
 		p.kill()
-		return nil, fmt.Errorf("a child is not ready: %w", err)
+		return fmt.Errorf("a child is not ready: %w", err)
 	}
-	return p, nil
+	return nil
 }
 
 // begin has the child do what it is for.

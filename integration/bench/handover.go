@@ -70,6 +70,9 @@ func monotonic() int64 {
 // handOver measures the way of the one permit from the process that gives it
 // back to the one that waits for it.
 func handOver(book *book) error {
+	if err := wakes(book); err != nil {
+		return err
+	}
 	for _, hold := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond} {
 		part := "hand-over"
 		median := Series{Part: part, Name: "median, held for " + hold.String(), Unit: "ns"}

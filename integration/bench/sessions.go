@@ -16,24 +16,33 @@ import (
 	"github.com/resagent/resagent/policies"
 )
 
-// What the part "sessions" measures of an agent in a process of its own: 1,000
-// sessions of four users, 100 upstreams, each session with 10 of them.
+// What the part "sessions" measures of an agent in a process of its own: so
+// many sessions of four users, 100 upstreams, each session with 10 of them.
 const (
 	partSessions = "sessions"
-	sessionsRSS  = "RssAnon of the agent, 1,000 sessions"
-	sessionsIdle = "processor time of the agent, 1,000 sessions, nobody calls"
 	users        = 4
-	perUser      = 250
 	// idleFor is one look at the processor time, which the kernel counts in
 	// hundredths of a second.
 	idleFor = 5 * time.Second
 )
 
-// serveAgent is an agent with 100 upstreams.
+// crowds are how many sessions.
+var crowds = []int{1, 10, 100, 1000}
+
+func sessionsRSS(n int) string { return fmt.Sprintf("RssAnon of the agent, %d sessions", n) }
+func sessionsIdle(n int) string {
+	return fmt.Sprintf("processor time of the agent, %d sessions, nobody calls", n)
+}
+
+// serveAgent is an agent with 100 upstreams, and one for each crowd to contend
+// for.
 func serveAgent() error {
 	set := &policies.Set{Version: 1, Upstreams: make(map[string]policies.Policy)}
 	for i := range 100 {
-		set.Upstreams[fmt.Sprintf("u%d", i)] = policies.Policy{Bulkhead: &policies.Bulkhead{MaxConcurrent: 1000}}
+		set.Upstreams[fmt.Sprintf("u%d", i)] = policies.Policy{Bulkhead: &policies.Bulkhead{MaxConcurrent: 1000, MaxWait: time.Minute}}
+	}
+	for _, n := range crowds {
+		set.Upstreams[contested(n)] = policies.Policy{Bulkhead: &policies.Bulkhead{MaxConcurrent: perSession * n, MaxWaiting: 100_000, MaxWait: time.Minute}}
 	}
 	h, err := newHost(set)
 	if err != nil {
@@ -52,12 +61,18 @@ func serveAgent() error {
 }
 
 // attachMany is a process with many sessions, each of which has used 10
-// upstreams.
+// upstreams. Its argument says how many, and how many there are of all users.
+// When it is told to begin, each wants more of the contested upstream than
+// there is.
 func attachMany() error {
+	var mine, all int
+	if _, err := fmt.Sscanf(os.Getenv(childArg), "%d of %d", &mine, &all); err != nil {
+		return err
+	}
 	h := &host{socket: wire.Socket()}
 	ctx := context.Background()
-	var all []*client.Session
-	for i := range perUser {
+	var sessions []*client.Session
+	for i := range mine {
 		s, err := h.session()
 		if err != nil {
 			return fmt.Errorf("session %d: %w", i, err)
@@ -70,17 +85,21 @@ func attachMany() error {
 			}
 			p.Release()
 		}
-		all = append(all, s)
+		sessions = append(sessions, s)
 	}
 	fmt.Println() // ready
-	io.Copy(io.Discard, os.Stdin)
-	for _, s := range all {
-		s.Close()
+	if n, _ := os.Stdin.Read(make([]byte, 1)); n == 1 {
+		for _, s := range sessions {
+			crave(s, contested(all))
+		}
+		fmt.Println() // ready
+		io.Copy(io.Discard, os.Stdin)
 	}
 	return nil
 }
 
-// sessions measures memory and idle processor time. An agent has at most 256
+// sessions measures memory and idle processor time, and then how long a
+// process that comes last waits for its share. An agent has at most 256
 // sessions of one user, so this needs root, for others; else it says so and
 // measures nothing.
 func sessions(book *book) error {
@@ -109,6 +128,16 @@ func sessions(book *book) error {
 	if err := os.WriteFile(program, text, 0o755); err != nil {
 		return err
 	}
+	for _, n := range crowds {
+		if err := crowd(book, program, n); err != nil {
+			return fmt.Errorf("%d sessions: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// crowd is one agent with n sessions.
+func crowd(book *book, program string, n int) error {
 	agent, err := (&host{}).spawn("agent", "")
 	if err != nil {
 		return err
@@ -119,15 +148,17 @@ func sessions(book *book) error {
 		return err
 	}
 	h := &host{socket: strings.TrimSpace(socket)}
-	for i := range users {
-		p, err := h.spawnAs(program, 64_000+i, "attach", "")
+	var all []*process
+	for i := range min(users, n) {
+		p, err := h.spawnAs(program, 64_000+i, "attach", fmt.Sprintf("%d of %d", (n+users-1-i)/users, n))
 		if err != nil {
 			return err
 		}
 		defer p.kill()
+		all = append(all, p)
 	}
-	rss := Series{Part: partSessions, Name: sessionsRSS, Unit: "MiB"}
-	idle := Series{Part: partSessions, Name: sessionsIdle, Unit: "of 1"}
+	rss := Series{Part: partSessions, Name: sessionsRSS(n), Unit: "MiB", X: float64(n)}
+	idle := Series{Part: partSessions, Name: sessionsIdle(n), Unit: "of 1", X: float64(n)}
 	time.Sleep(2 * time.Second) // what attaching began has ended
 	for range 6 {
 		before, err := ticks(agent.Process.Pid)
@@ -148,7 +179,19 @@ func sessions(book *book) error {
 	}
 	book.add(rss)
 	book.add(idle)
-	return nil
+	for _, p := range all {
+		if err := p.begin(); err != nil {
+			return err
+		}
+		if _, err := p.out.ReadByte(); err != nil {
+			return err
+		}
+	}
+	share, err := newcomers(h, n)
+	if err == nil {
+		book.add(share)
+	}
+	return err
 }
 
 // ticks is the processor time of a process, in hundredths of a second.

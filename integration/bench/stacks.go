@@ -145,9 +145,13 @@ func newHost(set *policies.Set) (*host, error) {
 // session attaches to the host, and fails unless limits are shared.
 func (h *host) session() (*client.Session, error) {
 	s := &client.Session{Socket: h.socket}
-	s.Attach(context.Background())
-	if s.Mode() != client.Attached || s.Policies() == nil {
-		return nil, fmt.Errorf("the session's mode is %s, want attached", s.Mode())
+	// One call waits 250 ms at most, which a busy machine can need.
+	for end := time.Now().Add(10 * time.Second); s.Mode() != client.Attached || s.Policies() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			s.Close()
+			return nil, fmt.Errorf("the session's mode is %s, want attached", s.Mode())
+		}
+		s.Attach(context.Background())
 	}
 	return s, nil
 }
