@@ -221,6 +221,9 @@ func (a *Agent) shut() {
 		}
 	}
 	a.alloc.processes, a.alloc.limits = nil, nil
+	if a.circuits.changed {
+		a.keepCircuits()
+	}
 	a.circuits = circuits{}
 	a.alloc.ledger.close()
 	a.controlFile.Close()
@@ -300,6 +303,14 @@ func (a *Agent) rouseLoop() {
 		if sooner(c.next) {
 			return
 		}
+	}
+	for _, f := range a.circuits.forced {
+		if sooner(f.until) {
+			return
+		}
+	}
+	if a.circuits.changed {
+		sooner(0)
 	}
 }
 

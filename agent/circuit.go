@@ -133,7 +133,8 @@ func (c *circuit) forgotten() time.Duration {
 // their evidence.
 func (c *circuit) watch(now time.Duration) {
 	if c.set.Mode == policies.ModeProportional { // each process judges for itself
-		c.looked, c.next = false, 0
+		c.anew(now) // for the time when it is on or off again
+		c.next = 0
 		return
 	}
 	var all []evidence

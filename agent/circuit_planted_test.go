@@ -128,3 +128,45 @@ var plantedCircuits = []mistake{
 func TestPlantedMistakesOfCircuitsAreFound(t *testing.T) {
 	find(t, plantedCircuits, "^TestCircuitManySteps$", 300_000)
 }
+
+// plantedTables are known mistakes about which circuits there are.
+var plantedTables = []mistake{
+	{"nobody looks after a new connection", "circuits.go",
+		"\t\t\tc.dirty(now) // what",
+		"\t\t\tif planted(\"nobody looks after a new connection\") {\n\t\t\t\treturn answer\n\t\t\t}\n\t\t\tc.dirty(now) // what"},
+	{"no time for a cell to be clean", "circuit.go",
+		"\t\tc.anew(now) // for the time",
+		"\t\tif planted(\"no time for a cell to be clean\") {\n\t\t\tc.looked, c.next = false, 0\n\t\t\treturn\n\t\t}\n\t\tc.anew(now) // for the time"},
+	{"an order without circuits is forgotten", "circuits.go",
+		"\t\tif f.until <= now {\n",
+		"\t\tif f.until <= now && planted(\"an order without circuits is forgotten\") {\n\t\t\tdelete(a.circuits.forced, upstream)\n\t\t} else if f.until <= now {\n"},
+	{"an order that ends without an agent is forgotten", "forced.go",
+		"\t\tcase left <= 0:\n",
+		"\t\tcase left <= 0 && planted(\"an order that ends without an agent is forgotten\"):\n\t\tcase left <= 0:\n"},
+	{"an order of an upstream that is gone stays", "circuits.go",
+		"\tfor upstream, f := range a.circuits.forced {\n\t\tif circuitSettings(s, upstream) == nil {\n",
+		"\tfor upstream, f := range a.circuits.forced {\n\t\tif circuitSettings(s, upstream) == nil && !planted(\"an order of an upstream that is gone stays\") {\n"},
+	{"a new circuit knows no order", "circuits.go",
+		"f != nil && a.now() < f.until {",
+		"f != nil && a.now() < f.until && !planted(\"a new circuit knows no order\") {"},
+	{"what is open closes by a restart", "forced.go",
+		"(s == page.CircuitOpen || s == page.CircuitHalfOpen) {",
+		"(s == page.CircuitOpen || s == page.CircuitHalfOpen) && !planted(\"what is open closes by a restart\") {"},
+	{"an entry is not free again", "circuits.go",
+		"\ta.circuits.free = append(a.circuits.free, c.entry)\n",
+		"\tif !planted(\"an entry is not free again\") {\n\t\ta.circuits.free = append(a.circuits.free, c.entry)\n\t}\n"},
+	{"authorities share a circuit", "circuits.go",
+		"\tif c := a.circuits.all[key]; c != nil {\n",
+		"\tif planted(\"authorities share a circuit\") {\n\t\tkey.authority = \"\"\n\t}\n\tif c := a.circuits.all[key]; c != nil {\n"},
+	{"an order taken back leaves circuits that nobody calls", "forced.go",
+		"\t\t\t\ta.dropCircuit(c)\n",
+		"\t\t\t\tif !planted(\"an order taken back leaves circuits that nobody calls\") {\n\t\t\t\t\ta.dropCircuit(c)\n\t\t\t\t}\n"},
+	{"the dead go on calling", "circuits.go",
+		"\t\tc.left(p)\n",
+		"\t\tif !planted(\"the dead go on calling\") {\n\t\t\tc.left(p)\n\t\t}\n"},
+}
+
+// So does the model of all circuits of a host.
+func TestPlantedMistakesOfTablesAreFound(t *testing.T) {
+	find(t, plantedTables, "^TestCircuitsOfAHost$", 30_000)
+}

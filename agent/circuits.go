@@ -27,6 +27,8 @@ type circuits struct {
 	begun  map[int]int           // by uid
 	starts map[*circuit]int      // the uid that began it
 	forced map[string]*Forced    // by upstream
+	// changed: what a later agent is told is not what the file says.
+	changed bool
 }
 
 func newCircuits() circuits {
@@ -55,6 +57,8 @@ func (a *Agent) openCircuit(p *process, key circuitKey, now time.Duration) wire.
 	for i, c := range p.outcomes {
 		if c.key == key {
 			answer.Index, answer.Entry = i, c.entry
+			c.dirty(now) // what it told may have gone with its connection
+			a.plan(c)
 			return answer
 		}
 	}
@@ -110,13 +114,9 @@ func (a *Agent) circuit(key circuitKey, uid int) (*circuit, string) {
 	a.circuits.all[key] = c
 	a.circuits.begun[uid]++
 	a.circuits.starts[c] = uid
-	if f := a.circuits.forced[key.upstream]; f != nil {
-		if a.now() < f.until {
-			c.force(f, a.now())
-			a.plan(c)
-		} else {
-			delete(a.circuits.forced, key.upstream)
-		}
+	if f := a.circuits.forced[key.upstream]; f != nil && a.now() < f.until {
+		c.force(f, a.now())
+		a.plan(c)
 	}
 	return c, ""
 }
@@ -128,12 +128,7 @@ var circuitKinds = map[page.State]EventKind{
 // showCircuit tells everybody of a change.
 func (a *Agent) showCircuit(c *circuit) {
 	a.control.SetCircuit(c.entry, c.word)
-	if a.circuits.all[c.key] == c {
-		if f := a.circuits.forced[c.key.upstream]; f != nil && c.forced == nil {
-			delete(a.circuits.forced, c.key.upstream) // its time is over
-		}
-		a.keepCircuits()
-	}
+	a.circuits.changed = true
 	a.events.add(Event{Kind: circuitKinds[c.word.State()], Upstream: c.key.upstream, Text: c.key.authority + ": " + c.why})
 	a.log().Info("circuit", "upstream", c.key.upstream, "authority", c.key.authority, "state", c.word.State().String(), "forced", c.forced != nil, "reason", c.why)
 }
@@ -149,6 +144,13 @@ func (a *Agent) plan(c *circuit) {
 
 // tickCircuits does what is due, and says when to come again; zero: when told.
 func (a *Agent) tickCircuits(now time.Duration) (next time.Duration) {
+	for upstream, f := range a.circuits.forced {
+		if f.until <= now {
+			a.orderEnded(upstream, f, "its time is over")
+		} else if next == 0 || f.until < next {
+			next = f.until
+		}
+	}
 	for c := range a.circuits.due {
 		if c.next <= now {
 			c.tick(now)
@@ -158,6 +160,9 @@ func (a *Agent) tickCircuits(now time.Duration) (next time.Duration) {
 		if c.next > 0 && (next == 0 || c.next < next) {
 			next = c.next
 		}
+	}
+	if a.circuits.changed {
+		a.keepCircuits()
 	}
 	return next
 }
@@ -221,6 +226,7 @@ func (a *Agent) dropCircuit(c *circuit) {
 		if a.now() < c.forgotten() {
 			return
 		}
+		a.circuits.changed = true
 	default:
 		return
 	}
@@ -238,17 +244,23 @@ func (a *Agent) dropCircuit(c *circuit) {
 // closed, and its processes are told.
 func (a *Agent) circuitPolicies(s *policies.Snapshot) {
 	now := a.now()
+	for upstream, f := range a.circuits.forced {
+		if circuitSettings(s, upstream) == nil {
+			a.orderEnded(upstream, f, noCircuit)
+		}
+	}
 	for key, c := range a.circuits.all {
 		if set := circuitSettings(s, key.upstream); set != nil {
 			c.set = *set
 			if set.Mode == policies.ModeProportional && c.forced == nil && c.word.State() != page.CircuitClosed {
 				c.release(now, "each process judges for itself from now on")
 				a.plan(c)
+				a.dropCircuit(c)
 			}
 			continue
 		}
 		if c.forced != nil || c.word.State() != page.CircuitClosed {
-			c.release(now, "the policies have no such circuit any more")
+			c.release(now, noCircuit)
 		}
 		for p := range c.callers {
 			for i, one := range p.outcomes {

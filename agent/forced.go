@@ -36,7 +36,7 @@ func (a *Agent) Force(upstream string, f Forced) error {
 	}
 	now := a.now()
 	if f.To == "auto" {
-		if a.circuits.forced[upstream] == nil {
+		if was := a.circuits.forced[upstream]; was == nil || now >= was.until {
 			return fmt.Errorf("no circuit of %q is forced", upstream)
 		}
 		delete(a.circuits.forced, upstream)
@@ -44,6 +44,7 @@ func (a *Agent) Force(upstream string, f Forced) error {
 			if c.key.upstream == upstream && c.forced != nil {
 				c.release(now, "back to automatic, by "+f.By)
 				a.plan(c)
+				a.dropCircuit(c)
 			}
 		}
 		a.keepCircuits()
@@ -67,6 +68,17 @@ func (a *Agent) Force(upstream string, f Forced) error {
 	a.keepCircuits()
 	a.rouseLoop()
 	return nil
+}
+
+const noCircuit = "the policies have no such circuit any more"
+
+// orderEnded takes what a person decided out of force, and says so. The
+// circuits go back to the evidence by themselves, where there are any.
+func (a *Agent) orderEnded(upstream string, f *Forced, why string) {
+	delete(a.circuits.forced, upstream)
+	a.circuits.changed = true
+	a.events.add(Event{Kind: CircuitForced, Upstream: upstream, Text: fmt.Sprintf("auto: the order of %s to have it %s (%s) ended: %s", f.By, f.To, f.Reason, why)})
+	a.log().Info("circuit order ended", "upstream", upstream, "to", f.To, "by", f.By, "reason", why)
 }
 
 // forcedNow gives what persons decided and is still in force.
@@ -138,9 +150,11 @@ type keptCircuit struct {
 
 func (a *Agent) circuitsFile() string { return a.Ledger + ".circuits" }
 
-// keepCircuits writes the file. Without it an agent's restart closes what is
-// open; so a failure is only told.
+// keepCircuits writes the file, once for all that changed in a turn of the
+// loop. Without it an agent's restart closes what is open; so a failure is only
+// told.
 func (a *Agent) keepCircuits() {
+	a.circuits.changed = false
 	k := kept{Ledger: a.alloc.ledger.id, Forced: a.circuits.forced}
 	for _, c := range a.circuits.all {
 		if s := c.word.State(); c.forced == nil && (s == page.CircuitOpen || s == page.CircuitHalfOpen) {
@@ -173,19 +187,29 @@ func (a *Agent) restoreCircuits(now time.Duration) {
 		return
 	}
 	for upstream, f := range k.Forced {
-		left := time.Until(f.Until)
-		if left <= 0 || left > mostForced || f.To != "open" && f.To != "closed" || circuitSettings(a.snapshot, upstream) == nil {
+		if f == nil || f.To != "open" && f.To != "closed" {
 			continue
 		}
-		f.until = now + left
-		a.circuits.forced[upstream] = f
+		switch left := time.Until(f.Until); {
+		case circuitSettings(a.snapshot, upstream) == nil:
+			a.orderEnded(upstream, f, noCircuit)
+		case left <= 0:
+			a.orderEnded(upstream, f, "its time ended while no agent was there")
+		default:
+			f.until = now + min(left, mostForced)
+			a.circuits.forced[upstream] = f
+		}
 	}
 	if k.Ledger != a.alloc.ledger.id {
 		return
 	}
 	for _, one := range k.Circuits {
 		c, _ := a.circuit(circuitKey{one.Upstream, one.Authority}, one.UID)
-		if c == nil || c.forced != nil || c.set.Mode == policies.ModeProportional || one.Until > now+2*c.set.MaxOpenFor+2*c.set.OpenFor {
+		if c == nil || c.forced != nil {
+			continue
+		}
+		if c.set.Mode == policies.ModeProportional || one.Until > now+2*c.set.MaxOpenFor+2*c.set.OpenFor {
+			a.dropCircuit(c)
 			continue
 		}
 		c.opens = min(max(0, one.Opens), 64)
