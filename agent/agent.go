@@ -300,7 +300,7 @@ func (a *Agent) rouseLoop() {
 		}
 	}
 	for c := range a.circuits.due {
-		if sooner(c.next) {
+		if sooner(max(c.next, a.circuits.rest)) {
 			return
 		}
 	}
@@ -310,7 +310,7 @@ func (a *Agent) rouseLoop() {
 		}
 	}
 	if a.circuits.changed {
-		sooner(0)
+		sooner(a.circuits.keptRest)
 	}
 }
 

@@ -17,6 +17,14 @@ const (
 	// have begun.
 	maxCircuitsPerUID = 1024
 	maxAuthority      = 512 // bytes of a name
+	// cellsAtOnce bounds how many outcome cells are read in one turn of the
+	// loop, and cellRest is for how long none is afterwards, for each: one
+	// user's processes have up to 127,000, which must not keep the agent from
+	// all else. The file for a later agent rests keptRest times as long as
+	// writing it took.
+	cellsAtOnce = 1000
+	cellRest    = 5 * time.Microsecond
+	keptRest    = 20
 )
 
 // circuits are those of the host. With the agent's lock.
@@ -29,6 +37,9 @@ type circuits struct {
 	forced map[string]*Forced    // by upstream
 	// changed: what a later agent is told is not what the file says.
 	changed bool
+	// rest and keptRest are until when none is looked at, and the file is not
+	// written.
+	rest, keptRest time.Duration
 }
 
 func newCircuits() circuits {
@@ -151,18 +162,42 @@ func (a *Agent) tickCircuits(now time.Duration) (next time.Duration) {
 			next = f.until
 		}
 	}
+	if now < a.circuits.rest {
+		return a.circuits.rest
+	}
+	var due []*circuit
+	cells := 0
 	for c := range a.circuits.due {
 		if c.next <= now {
-			c.tick(now)
-			a.plan(c)
-			a.dropCircuit(c)
+			due, cells = append(due, c), cells+len(c.callers)
 		}
-		if c.next > 0 && (next == 0 || c.next < next) {
-			next = c.next
+	}
+	if cells > cellsAtOnce {
+		slices.SortFunc(due, func(x, y *circuit) int { return cmp.Compare(x.next, y.next) })
+	}
+	cells = 0
+	for _, c := range due {
+		if cells >= cellsAtOnce {
+			break
+		}
+		cells += len(c.callers)
+		c.tick(now)
+		a.plan(c)
+		a.dropCircuit(c)
+	}
+	a.circuits.rest = now + time.Duration(cells)*cellRest
+	for c := range a.circuits.due {
+		if at := max(c.next, a.circuits.rest); next == 0 || at < next {
+			next = at
 		}
 	}
 	if a.circuits.changed {
-		a.keepCircuits()
+		if began := a.now(); began >= a.circuits.keptRest {
+			a.keepCircuits()
+			a.circuits.keptRest = began + (1+keptRest)*(a.now()-began)
+		} else if next == 0 || a.circuits.keptRest < next {
+			next = a.circuits.keptRest
+		}
 	}
 	return next
 }

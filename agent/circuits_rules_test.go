@@ -26,7 +26,7 @@ func (w *town) check() {
 		if _, due := t.due[c]; due != (c.next > 0) {
 			w.broken("%v asks for %v, planned: %v", key, c.next, due)
 		}
-		if c.next > 0 && c.next < now {
+		if c.next > 0 && max(c.next, t.rest) < now {
 			w.broken("%v: what was due at %v is not done at %v", key, c.next, now)
 		}
 		o, ordered := w.orders[key.upstream]

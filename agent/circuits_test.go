@@ -1,0 +1,192 @@
+//go:build linux
+
+package agent
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/policies"
+)
+
+// emptyTown is a host whose upstream a has circuits, with so many processes, of
+// users 0, 1, 2 in turn.
+func emptyTown(t *testing.T, processes int) *town {
+	t.Helper()
+	next := -1
+	w, err := newTown(t.TempDir(), func(n int) int { next++; return next % n })
+	for range processes {
+		if err == nil {
+			err = w.join()
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func house(i int) circuitKey { return circuitKey{"a", fmt.Sprintf("http://h%d", i)} }
+
+// However many cells have counted a failure, the agent reads some of them at a
+// time and then does other things.
+func TestManyCellsAreReadByTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const processes, houses = 6, 400
+		w := emptyTown(t, processes)
+		for i := range houses {
+			for _, c := range w.all {
+				w.open(c, house(i))
+				w.call(c, house(i), 0, 1)
+			}
+		}
+		looked := func() (n int) {
+			for _, c := range w.a.circuits.all {
+				if c.looked {
+					n++
+				}
+			}
+			return n
+		}
+		const most = cellsAtOnce/processes + 1
+		for turns := 1; turns <= houses/most+1; turns++ {
+			before, began := looked(), w.a.now()
+			next := w.turn()
+			got := looked() - before
+			if want := min(most, houses-before); got != want {
+				t.Fatalf("turn %d looked at %d circuits, want %d", turns, got, want)
+			}
+			// In the last turn those come again that were looked at first.
+			if want := most * processes * cellRest; w.a.circuits.rest-began != want || next-began != want {
+				t.Errorf("after turn %d it rests for %v and comes again after %v, want %v", turns, w.a.circuits.rest-began, next-began, want)
+			}
+			if w.turn(); looked() != before+got {
+				t.Errorf("turn %d: looked at %d circuits while it rests", turns, looked()-before-got)
+			}
+			time.Sleep(w.a.circuits.rest - w.a.now())
+		}
+		if n := looked(); n != houses {
+			t.Errorf("%d circuits were looked at, want %d", n, houses)
+		}
+	})
+}
+
+// The file for a later agent is not written again at once if writing it took
+// long, and the loop comes back for it.
+func TestCircuitsFileRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := emptyTown(t, 1)
+		w.open(w.all[0], house(0))
+		w.turn()
+		w.a.circuits.keptRest = w.a.now() + time.Second
+		w.call(w.all[0], house(0), 0, 20)
+		file := func() string {
+			text, err := os.ReadFile(w.a.circuitsFile())
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			return string(text)
+		}
+		if next := w.turn(); next != w.a.now()+time.Second {
+			t.Errorf("the loop comes again in %v, want 1s", next-w.a.now())
+		}
+		if s := w.a.circuits.all[house(0)].word.State(); s != page.CircuitOpen || strings.Contains(file(), "h0") {
+			t.Errorf("%v, and the file says %q", s, file())
+		}
+		w.pass(time.Second)
+		if !strings.Contains(file(), "h0") {
+			t.Errorf("a second later the file says %q", file())
+		}
+	})
+}
+
+// Circuits are bounded: in a process's page, for a user, and for the host. What
+// is beyond is refused with a reason, and there is room again when others go.
+func TestCircuitsAreBounded(t *testing.T) {
+	w := emptyTown(t, 15) // five of each user
+	ask := func(c *citizen, key circuitKey, reason string) {
+		t.Helper()
+		if cell := w.a.openCircuit(c.proc, key, w.a.now()); cell.Reason != reason || (cell.Index < 0) != (reason != "") {
+			t.Fatalf("%v for a process of user %d: %+v, want %q", key, c.proc.id.uid, cell, reason)
+		}
+	}
+	ask(w.all[0], circuitKey{"a", strings.Repeat("h", maxAuthority+1)}, "the authority's name is too long")
+	ask(w.all[0], circuitKey{"none", "http://h"}, "no circuit of the host")
+	n := 0
+	fill := func(uid, circuits int) (last *citizen) {
+		for _, c := range w.all {
+			if c.proc.id.uid != uid {
+				continue
+			}
+			for len(c.proc.outcomes) < page.Outcomes && circuits > 0 {
+				n, circuits = n+1, circuits-1
+				ask(c, house(n), "")
+			}
+			if last = c; circuits == 0 {
+				return last
+			}
+			ask(c, house(0), "this process's page has no outcome cell left")
+		}
+		t.Fatalf("%d circuits of user %d have no room", circuits, uid)
+		return nil
+	}
+	for uid := range 3 {
+		last := fill(uid, maxCircuitsPerUID)
+		ask(last, house(n+1), "this user has begun 1024 circuits already")
+		ask(last, house(1), "") // another's
+	}
+	fourth := w.all[0]
+	fourth = &citizen{proc: &process{id: identity{uid: 3}, page: fourth.proc.page}}
+	for range 2 {
+		for len(fourth.proc.outcomes) < page.Outcomes && len(w.a.circuits.free) > 0 {
+			n++
+			ask(fourth, house(n), "")
+		}
+		if len(w.a.circuits.free) > 0 {
+			fourth = &citizen{proc: &process{id: identity{uid: 3}, page: fourth.proc.page}}
+		}
+	}
+	ask(fourth, house(n+1), "the host has 4000 circuits already")
+	w.a.leaveCircuits(fourth.proc)
+	ask(fourth, house(n+1), "")
+	if len(w.a.circuits.free)+len(w.a.circuits.all) != page.Circuits {
+		t.Errorf("%d entries are free and %d used", len(w.a.circuits.free), len(w.a.circuits.all))
+	}
+}
+
+// A file of an earlier agent that is damaged, of another ledger, or senseless
+// does no harm.
+func TestDamagedCircuitsFile(t *testing.T) {
+	for text, want := range map[string]int{
+		"":     0,
+		"{":    0,
+		`null`: 0,
+		`{"forced":{"a":null,"b":{"to":"shut"}}}`:                                                                                  0,
+		`{"ledger":"other","circuits":[{"upstream":"a","authority":"http://x","until":1}]}`:                                        0,
+		`{"ledger":"town","circuits":[{"upstream":"a","authority":"http://x","until":9000000000000000000}]}`:                       0,
+		`{"ledger":"town","circuits":[{"upstream":"none","authority":"http://x","until":1},{"upstream":"a","opens":-7,"uid":-1}]}`: 1,
+	} {
+		w := emptyTown(t, 0)
+		w.policy = map[string]policies.CircuitBreaker{"a": {}, "b": {}}
+		if err := os.WriteFile(w.a.circuitsFile(), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.start(); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(w.a.circuits.all); got != want || len(w.a.circuits.forced) != 0 {
+			t.Errorf("%s: %d circuits and orders %v, want %d and none", text, got, w.a.circuits.forced, want)
+		}
+		w.bad[circuitKey{"a", ""}] = true
+		w.turn()
+		w.check()
+		if w.err != nil {
+			t.Errorf("%s: %v", text, w.err)
+		}
+	}
+}
