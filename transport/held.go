@@ -69,12 +69,19 @@ func (a *attempt) paused() error {
 }
 
 // wait holds a retry back whose own wait is over, if meanwhile another call was
-// told to come later. False: the call's time, or its wait, ends before that.
+// told to come later. False: the call's time, or its wait, ends before that, or
+// it was held back for max_retry_after already: a process that goes on saying
+// that it was told, true or not, would hold it for ever.
 func (l *loop) wait() bool {
+	began := l.c.since()
 	for l.ctx.Err() == nil {
 		held := l.c.held()
 		if held == 0 {
 			return true
+		}
+		if l.c.since()-began+held > l.c.rules.Retry.MaxRetryAfter {
+			l.end(&RejectedError{Upstream: l.c.up.name, Reason: ErrPaused, RetryAfter: held})
+			return false
 		}
 		held += time.Duration(l.c.random() * float64(l.c.rules.Retry.Backoff.ThrottledBase)) // not all at once
 		if left, ok := l.c.left(); ok && held >= left {

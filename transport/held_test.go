@@ -117,3 +117,30 @@ func TestPauseAll(t *testing.T) {
 		})
 	}
 }
+
+// An upstream that asks other calls without end to come later holds a retry
+// back for max_retry_after, and not for ever: the caller gets what there was.
+func TestRetryIsNotHeldForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &script{answers: []answer{{status: 502}, told("5")}}
+		tr := &Transport{Base: base, Agent: alone(t), random: func() float64 { return 0.5 }, Policies: compile(t, named(policies.Policy{
+			Timeout: &policies.Timeout{Total: policies.None}, CircuitBreaker: &policies.CircuitBreaker{Disabled: true},
+			Retry: &policies.Retry{MaxRetryAfter: 20 * time.Second, Backoff: policies.Backoff{Base: 3 * time.Second}},
+		}))}
+		began, over := time.Now(), make(chan struct{})
+		go func() {
+			defer close(over)
+			status, err := sendOne(t, tr, get(t))
+			if took := time.Since(began); status != 502 || took < 15*time.Second || took > 25*time.Second {
+				t.Errorf("%d, %v after %v, want the answer to the first attempt after about 20s", status, err, took)
+			}
+		}()
+		for range 60 {
+			time.Sleep(time.Second)
+			post := get(t)
+			post.Method = http.MethodPost // is not retried
+			sendOne(t, tr, post)
+		}
+		<-over
+	})
+}
