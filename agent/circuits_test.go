@@ -190,3 +190,18 @@ func TestDamagedCircuitsFile(t *testing.T) {
 		}
 	}
 }
+
+// However many circuits open and close, what a person ordered is still told of,
+// and the newest changes are.
+func TestCircuitsDoNotPushOutOrders(t *testing.T) {
+	var e events
+	e.add(Event{Kind: CircuitForced})
+	for range 3 * keptEvents {
+		e.add(Event{Kind: CircuitOpened})
+		e.add(Event{Kind: CircuitPaused})
+	}
+	found, _ := e.after(0)
+	if found[0].Kind != CircuitForced || len(found) != keptEvents+1 || found[keptEvents].ID != e.last {
+		t.Errorf("%d events are kept, the oldest is %+v", len(found), found[0])
+	}
+}

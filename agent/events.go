@@ -52,14 +52,16 @@ const (
 	maxPerUser  = 8
 )
 
-// events keeps the newest. Sessions have a ring of their own, so that a
-// process that comes and goes does not push out what an operator looks for.
+// events keeps the newest. Sessions and circuits have rings of their own, so
+// that a process that comes and goes, or calls many dead authorities, does not
+// push out what an operator did or looks for.
 // The zero value is ready; safe for concurrent use.
 type events struct {
 	mu        sync.Mutex
 	last      uint64
 	main      []Event
 	sessions  []Event
+	circuits  []Event
 	more      chan struct{} // closed at the next event
 	over      bool
 	counts    map[EventKind]uint64
@@ -74,8 +76,11 @@ func (e *events) add(one Event) {
 	e.last++
 	one.ID, one.Time = e.last, time.Now()
 	ring := &e.main
-	if one.Kind == SessionBegan || one.Kind == SessionEnded {
+	switch one.Kind {
+	case SessionBegan, SessionEnded:
 		ring = &e.sessions
+	case CircuitOpened, CircuitHalfOpened, CircuitClosing, CircuitClosed, CircuitPaused:
+		ring = &e.circuits
 	}
 	if len(*ring) >= keptEvents {
 		*ring = slices.Delete(*ring, 0, len(*ring)-keptEvents+1)
@@ -97,7 +102,7 @@ func (e *events) after(id uint64) ([]Event, <-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var found []Event
-	for _, ring := range [][]Event{e.main, e.sessions} {
+	for _, ring := range [][]Event{e.main, e.sessions, e.circuits} {
 		from, _ := slices.BinarySearchFunc(ring, id+1, func(one Event, id uint64) int {
 			return int(int64(one.ID) - int64(id))
 		})

@@ -215,6 +215,9 @@ func (a *Agent) handle(s *session, m *wire.Message) {
 		if m.Cell.Kind == wire.CircuitBreaker {
 			c := a.openCircuit(s.proc, circuitKey{m.Cell.Upstream, m.Cell.Authority}, now)
 			s.conn.Send(&wire.Message{Type: wire.Assign, Cell: &c})
+			if c.Index < 0 {
+				a.warn("circuit not shared", s.peer.uid, "pid", s.peer.pid, "reason", c.Reason)
+			}
 			return
 		}
 		c, ok := a.alloc.open(s.proc, limitKey{m.Cell.Upstream, m.Cell.Kind}, now)
