@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/resagent/resagent/agent/client"
+	"github.com/resagent/resagent/agent/wire"
 	"github.com/resagent/resagent/policies"
 )
 
@@ -173,5 +174,40 @@ func TestBudgetAtOnce(t *testing.T) {
 	if r, ok := a.Reserve(t.Context(), 141); ok {
 		r.Refund()
 		t.Error("more than all was reserved")
+	}
+}
+
+// The level that status shows is what a retry would find now: with what calls
+// earned since anybody asked for tokens.
+func TestBudgetLevelIsShown(t *testing.T) {
+	h := newHost(t, &policies.Set{Version: 1, Upstreams: map[string]policies.Policy{"shop": {RetryBudget: &policies.RetryBudget{Capacity: 140}}}})
+	l := limitsOf(h.session(), "shop")
+	level := func() int {
+		for _, one := range h.running.Status().Limits {
+			if one.Upstream == "shop" && one.Kind == wire.RetryBudget {
+				return one.Level
+			}
+		}
+		return -1
+	}
+	var held []client.Reservation
+	until(t, "all reserved", func() bool {
+		r, ok := l.Reserve(t.Context(), 14)
+		if ok {
+			held = append(held, r)
+		}
+		return len(held) == 10
+	})
+	for _, r := range held {
+		r.Consume()
+	}
+	if n := level(); n != 0 {
+		t.Errorf("after 10 retries that failed the level is %d, want 0", n)
+	}
+	for range 50 {
+		l.Deposit()
+	}
+	if n := level(); n != 50 {
+		t.Errorf("after 50 successes the level is %d, want 50", n)
 	}
 }

@@ -79,6 +79,9 @@ func (a *Agent) Status() Status {
 
 func (a *Agent) limitStatus(l *limit) LimitStatus {
 	now := a.now()
+	if l.kind == wire.RetryBudget && !l.removed { // with what was earned since somebody asked
+		a.alloc.lookBudget(l, now)
+	}
 	s := LimitStatus{Upstream: l.name, Kind: l.kind, Limit: l.capacity, Processes: len(l.holders)}
 	for _, v := range a.alloc.read(l, now) {
 		s.Granted += v.granted
