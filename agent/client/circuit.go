@@ -101,9 +101,19 @@ func (s *Session) allCircuits() []*Circuit {
 	return all
 }
 
-// againCircuits asks a new connection for all cells.
+// againCircuits asks a new connection for all cells. Another agent gives them
+// in another order: until it is known which is whose, nothing is counted, or
+// one authority's failures would be another's.
 func (s *Session) againCircuits(l *link) {
-	for _, c := range s.allCircuits() {
+	all := s.allCircuits()
+	for _, c := range all {
+		if b := c.bound.Load(); b != nil {
+			nowhere := *b
+			nowhere.cell = new(page.Outcome)
+			c.bound.Store(&nowhere)
+		}
+	}
+	for _, c := range all {
 		c.open(l)
 	}
 }

@@ -121,3 +121,33 @@ func TestProbeAnswers(t *testing.T) {
 		}
 	})
 }
+
+// Between the welcome of another agent and its word on which cell is whose
+// nothing is counted, and what was said of the circuit still stands.
+func TestNothingIsCountedBetweenAgents(t *testing.T) {
+	d := newDesk(t)
+	c := d.s.Circuit("a", "http://a")
+	d.circuitCell(3)
+	c.Bad(time.Now())
+	word := page.NewCircuit(page.CircuitOpen, true, 4, SinceBoot(time.Now())+time.Hour)
+	d.s.link.Load().control.SetCircuit(7, word)
+	d.welcome()
+	for range 5 {
+		c.Bad(time.Now())
+		c.Good(time.Now())
+	}
+	if got := d.page.Outcome(3).Read(); got.Bad != 1 || got.Good != 0 {
+		t.Errorf("before its cell is known %+v is counted", got)
+	}
+	if w := c.Word(); w != word || !c.Stands(w) {
+		t.Errorf("the earlier agent's word is %x, want %x to stand", w, word)
+	}
+	d.circuitCell(5)
+	c.Bad(time.Now())
+	if got := d.page.Outcome(5).Read(); got.Bad != 1 {
+		t.Errorf("in its new cell %+v is counted", got)
+	}
+	if w := c.Word(); w != 0 {
+		t.Errorf("the new agent's word is %x, want none", w)
+	}
+}
