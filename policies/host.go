@@ -99,15 +99,16 @@ func checkHost(s string) (problem, want string) {
 	return problem, want
 }
 
-// appendHost appends the host of u to b in the form of a [hostPattern]'s
-// name, and gives its port: the one written, else the scheme's, else 0. A
-// host that no name of a pattern can equal comes out empty.
-func appendHost(b []byte, u *url.URL) (name []byte, port uint16) {
+// hostOf gives the host of u as it is written, without brackets and final dot,
+// and its port: the one written, else the scheme's, else 0. Plain: it is in the
+// form of a [hostPattern]'s name. A host that no name of a pattern can equal
+// comes out empty.
+func hostOf(u *url.URL) (host string, port uint16, plain bool) {
 	host, digits, address := u.Host, "", false
 	if strings.HasPrefix(host, "[") {
 		end := strings.IndexByte(host, ']')
 		if end < 0 {
-			return b, 0
+			return "", 0, true
 		}
 		host, digits, address = host[1:end], strings.TrimPrefix(host[end+1:], ":"), true
 	} else if i := strings.LastIndexByte(host, ':'); i >= 0 {
@@ -116,15 +117,17 @@ func appendHost(b []byte, u *url.URL) (name []byte, port uint16) {
 	port = portOf(digits, u.Scheme)
 	host = strings.TrimSuffix(host, ".")
 	if len(host) > maxHost {
-		return b, port
+		return "", port, true
 	}
-	if address {
+	return host, port, !address && isLower(host)
+}
+
+// appendName appends a host that is not plain to b in the form of a name.
+func appendName(b []byte, host string, u *url.URL) []byte {
+	if strings.HasPrefix(u.Host, "[") {
 		if parsed, err := netip.ParseAddr(host); err == nil {
-			return parsed.AppendTo(b), port
+			return parsed.AppendTo(b)
 		}
-	}
-	if isLower(host) { // nearly always
-		return append(b, host...), port
 	}
 	for i := range len(host) {
 		c := host[i]
@@ -133,7 +136,7 @@ func appendHost(b []byte, u *url.URL) (name []byte, port uint16) {
 		}
 		b = append(b, c)
 	}
-	return b, port
+	return b
 }
 
 // isLower says whether there is no capital letter.

@@ -17,23 +17,32 @@ type index struct {
 
 // hostEntry is what is said of one host or suffix.
 type hostEntry struct {
-	anyPort *pathTable
+	anyPort pathTable
 	ports   map[uint16]*pathTable
 }
 
-// pathTable finds the longest prefix. Only the lengths that some prefix has
-// are tried, so the cost is bounded by those and not by the prefixes.
+// pathTable finds the longest prefix. Few prefixes lie beside each other: to
+// go through them costs less than to hash, above all where they have to come
+// from memory. Of many only the lengths that some prefix has are tried, so the
+// cost is bounded by those and not by the prefixes.
 type pathTable struct {
-	prefixes map[string]*methodTable
-	lengths  []int // of the prefixes, longest first, each once
+	few     []prefix // longest first
+	many    map[string]*prefix
+	lengths []int // of the many, longest first, each once
 }
 
-type methodTable struct {
-	anyMethod *target
+// fewPrefixes is the most that are gone through.
+const fewPrefixes = 4
+
+// prefix is what is said of one path.
+type prefix struct {
+	path      string
+	anyMethod target
 	named     map[string]*target
 }
 
-// target is the upstream, and which of its matches led there.
+// target is the upstream, and which of its matches led there. The zero target
+// is none.
 type target struct {
 	upstream *Upstream
 	match    int
@@ -53,26 +62,25 @@ func (x *index) add(u *Upstream) {
 		if host.port != 0 && entry.ports == nil {
 			entry.ports = map[uint16]*pathTable{}
 		}
-		var table *pathTable
+		table := &entry.anyPort
 		if host.port != 0 {
 			table = orNew(entry.ports, host.port)
-		} else if table = entry.anyPort; table == nil {
-			table = &pathTable{}
-			entry.anyPort = table
 		}
-		if table.prefixes == nil {
-			table.prefixes = map[string]*methodTable{}
+		if table.many == nil {
+			table.many = map[string]*prefix{}
 		}
-		methods := orNew(table.prefixes, trimPath(match.Path))
+		path := trimPath(match.Path)
+		at := orNew(table.many, path)
+		at.path = path
 		if len(match.Methods) == 0 {
-			methods.anyMethod = &target{u, i}
+			at.anyMethod = target{u, i}
 			continue
 		}
-		if methods.named == nil {
-			methods.named = map[string]*target{}
+		if at.named == nil {
+			at.named = map[string]*target{}
 		}
 		for _, method := range match.Methods {
-			methods.named[method] = &target{u, i}
+			at.named[method] = &target{u, i}
 		}
 	}
 }
@@ -99,11 +107,16 @@ func (x *index) close() {
 }
 
 func (t *pathTable) close() {
-	if t == nil {
+	if len(t.many) <= fewPrefixes {
+		for _, p := range t.many {
+			t.few = append(t.few, *p)
+		}
+		slices.SortFunc(t.few, func(a, b prefix) int { return cmp.Compare(len(b.path), len(a.path)) })
+		t.many = nil
 		return
 	}
-	for prefix := range t.prefixes {
-		t.lengths = append(t.lengths, len(prefix))
+	for path := range t.many {
+		t.lengths = append(t.lengths, len(path))
 	}
 	slices.SortFunc(t.lengths, func(a, b int) int { return cmp.Compare(b, a) })
 	t.lengths = slices.Compact(t.lengths)
@@ -113,30 +126,39 @@ func (x *index) find(method string, u *url.URL) *target {
 	if method == "" {
 		method = "GET"
 	}
+	host, port, plain := hostOf(u)
+	if plain { // nearly always
+		return search(x, host, port, u.Path, method)
+	}
 	var buffer [maxHost + 1]byte
-	host, port := appendHost(buffer[:0], u)
-	if t := x.exact[string(host)].find(port, u.Path, method); t != nil {
+	return search(x, appendName(buffer[:0], host, u), port, u.Path, method)
+}
+
+func search[H string | []byte](x *index, host H, port uint16, path, method string) *target {
+	if t := x.exact[string(host)].find(port, path, method); t != nil {
 		return t
 	}
 	if len(x.suffixes) == 0 {
 		return nil
 	}
-	for i, c := range host {
-		if c == '.' {
-			if t := x.suffixes[string(host[i+1:])].find(port, u.Path, method); t != nil {
+	for i := range len(host) {
+		if host[i] == '.' {
+			if t := x.suffixes[string(host[i+1:])].find(port, path, method); t != nil {
 				return t
 			}
 		}
 	}
-	return x.suffixes[""].find(port, u.Path, method)
+	return x.suffixes[""].find(port, path, method)
 }
 
 func (e *hostEntry) find(port uint16, path, method string) *target {
 	if e == nil {
 		return nil
 	}
-	if t := e.ports[port].find(path, method); t != nil {
-		return t
+	if len(e.ports) > 0 {
+		if t := e.ports[port].find(path, method); t != nil {
+			return t
+		}
 	}
 	return e.anyPort.find(path, method)
 }
@@ -145,20 +167,38 @@ func (t *pathTable) find(path, method string) *target {
 	if t == nil {
 		return nil
 	}
+	for i := range t.few {
+		p := &t.few[i]
+		if n := len(p.path); whole(path, n) && path[:n] == p.path {
+			if t := p.find(method); t != nil {
+				return t
+			}
+		}
+	}
 	for _, n := range t.lengths {
-		if n > len(path) || n < len(path) && n > 0 && path[n] != '/' {
-			continue
+		if whole(path, n) {
+			if t := t.many[path[:n]].find(method); t != nil {
+				return t
+			}
 		}
-		methods := t.prefixes[path[:n]]
-		if methods == nil {
-			continue
-		}
-		if t := methods.named[method]; t != nil {
-			return t
-		}
-		if methods.anyMethod != nil {
-			return methods.anyMethod
-		}
+	}
+	return nil
+}
+
+// whole says whether the first n bytes of a path are whole segments of it.
+func whole(path string, n int) bool {
+	return n == 0 || n == len(path) || n < len(path) && path[n] == '/'
+}
+
+func (p *prefix) find(method string) *target {
+	if p == nil {
+		return nil
+	}
+	if t := p.named[method]; t != nil {
+		return t
+	}
+	if p.anyMethod.upstream != nil {
+		return &p.anyMethod
 	}
 	return nil
 }

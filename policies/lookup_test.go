@@ -3,6 +3,7 @@ package policies
 import (
 	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"slices"
 	"strings"
@@ -146,6 +147,48 @@ func TestLookupOddURLs(t *testing.T) {
 	}
 	if new(Snapshot).Lookup("GET", &url.URL{Host: "a"}) != nil {
 		t.Error("a zero snapshot has an upstream")
+	}
+}
+
+// TestPaths: however many paths a host has, the longest whole prefix wins, of
+// it the named method, and a path that is not for the method is passed over.
+func TestPaths(t *testing.T) {
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	path := func() (p string) {
+		for range rnd.IntN(4) {
+			p += "/" + []string{"a", "b", "ab"}[rnd.IntN(3)]
+		}
+		return p
+	}
+	for range 500 {
+		set := &Set{Version: 1, Upstreams: map[string]Policy{}}
+		named := map[string]string{} // by path and method
+		for range 1 + rnd.IntN(9) {
+			m := Match{Host: "h.test", Path: path(), Methods: [][]string{nil, {"GET"}, {"PUT"}}[rnd.IntN(3)]}
+			key := trimPath(m.Path) + " " + strings.Join(m.Methods, "")
+			if named[key] == "" {
+				named[key] = fmt.Sprintf("u%d", len(named))
+				set.Upstreams[named[key]] = Policy{Match: []Match{m}}
+			}
+		}
+		snapshot := mustCompile(t, set)
+		for range 40 {
+			asked, method := path(), []string{"GET", "PUT"}[rnd.IntN(2)]
+			want := ""
+			for n := len(asked); n >= 0 && want == ""; n-- {
+				if n == 0 || n == len(asked) || asked[n] == '/' {
+					want = cmp.Or(named[asked[:n]+" "+method], named[asked[:n]+" "])
+				}
+			}
+			got := ""
+			if u := snapshot.Lookup(method, &url.URL{Scheme: "http", Host: "h.test", Path: asked}); u != nil {
+				got = u.Name
+			}
+			if got != want {
+				t.Fatalf("seed %d: %s %s goes to %q, want %q, among %v", seed, method, asked, got, want, named)
+			}
+		}
 	}
 }
 
