@@ -222,3 +222,19 @@ func TestEvery(t *testing.T) {
 		}
 	}
 }
+
+// Upstreams have the sections in common that say the same, and no others.
+func TestEqualSectionsAreOne(t *testing.T) {
+	snapshot := mustCompile(t, &Set{Version: 1, Upstreams: map[string]Policy{
+		"a": {Match: []Match{{Host: "a.test"}}},
+		"b": {Match: []Match{{Host: "b.test"}}, Timeout: &Timeout{Attempt: time.Second}},
+		"c": {Match: []Match{{Host: "c.test"}}, Timeout: &Timeout{Attempt: time.Second}, Retry: &Retry{Statuses: []int{503}}},
+	}})
+	a, b, c := &snapshot.Named("a").Policy, &snapshot.Named("b").Policy, &snapshot.Named("c").Policy
+	if a.Retry != b.Retry || b.Timeout != c.Timeout || a.CircuitBreaker != c.CircuitBreaker {
+		t.Error("equal sections are more than one")
+	}
+	if a.Timeout == b.Timeout || a.Timeout.Attempt == b.Timeout.Attempt || b.Retry == c.Retry || len(c.Retry.Statuses) != 1 {
+		t.Error("sections that differ are one")
+	}
+}

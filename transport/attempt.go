@@ -163,8 +163,8 @@ func (a *attempt) report(o outcome, own bool) {
 	}
 	t, p := a.ticket, a.probe
 	a.probe, a.told = nil, true
-	if b.set.SlowCallDuration > 0 {
-		o = a.timed(o, b.set.SlowCallDuration)
+	if b.slow > 0 {
+		o = a.timed(o, b.slow)
 	}
 	if b.host != nil && b.throttle == nil {
 		b.tellHost(t, p, o, own, a.c.start)

@@ -37,12 +37,13 @@ type place struct {
 
 // authority is a scheme, host and port that was called.
 type authority struct {
-	name    string       // scheme://host[:port], normalised
-	breaker *breaker     // nil: its policy has none
-	up      *upstream    // of an authority that no policy names, else nil
-	used    atomic.Int64 // Unix seconds
-	born    time.Time    // paused counts from here
-	paused  atomic.Int64 // until when it asked to be left alone, in ns; 0: it did not
+	scheme, host string       // as the first call wrote them
+	breaker      *breaker     // nil: its policy has none
+	up           *upstream    // of an authority that no policy names, else nil
+	used         atomic.Int64 // Unix seconds
+	paused       atomic.Int64 // until when it asked to be left alone, in ns; 0: it did not
+	born         time.Time    // paused counts from here
+	name         string       // scheme://host[:port], normalised
 }
 
 // authority finds or makes the state of u's authority under the upstream up;
@@ -72,7 +73,8 @@ func (s *shared) authority(sess *client.Session, u *url.URL, up *upstream, now t
 	if len(s.authorities) >= maxAuthorities {
 		s.evict()
 	}
-	a = &authority{name: scheme + "://" + host, born: now}
+	written := u.Scheme + u.Host // a copy: theirs may be a part of something long
+	a = &authority{scheme: written[:len(u.Scheme)], host: written[len(u.Scheme):], name: scheme + "://" + host, born: now}
 	a.touch(now)
 	if settings != nil {
 		a.breaker = newBreaker(*settings, now)

@@ -14,17 +14,18 @@ import (
 // closed state ends. The unbroken run of failures is counted here: gobreaker's
 // decays with the window.
 type breaker struct {
+	// What each call looks at lies together: among thousands of upstreams it
+	// comes from memory.
+	word     atomic.Uint64 // state:2 | epoch:14 | until:48, microseconds since born
+	host     hostCircuit   // shared with the host's other processes; nil: not
+	adopted  atomic.Uint64 // the host's word that this one has followed
+	throttle *throttle     // of mode proportional, in place of all states but those a person orders; nil: not
+	js       atomic.Pointer[judges]
+	run      atomic.Int32  // failures since the last success
+	slow     time.Duration // of set; 0: no call is slow
+
 	set  policies.CircuitBreaker
 	born time.Time // the word's times count from here
-
-	host    hostCircuit   // shared with the host's other processes; nil: not
-	adopted atomic.Uint64 // the host's word that this one has followed
-
-	word atomic.Uint64 // state:2 | epoch:14 | until:48, microseconds since born
-	run  atomic.Int32  // failures since the last success
-	js   atomic.Pointer[judges]
-
-	throttle *throttle // of mode proportional, in place of all states but those a person orders; nil: not
 
 	openings openings // the waits that an opening ends
 
@@ -90,7 +91,7 @@ func epochOf(w uint64) uint64        { return w >> untilBits & epochMask }
 func untilOf(w uint64) time.Duration { return time.Duration(w&untilMask) * time.Microsecond }
 
 func newBreaker(set policies.CircuitBreaker, now time.Time) *breaker {
-	b := &breaker{set: set, born: now}
+	b := &breaker{set: set, slow: set.SlowCallDuration, born: now}
 	if set.Mode == policies.ModeProportional {
 		b.throttle = &throttle{multiplier: set.Multiplier, part: set.Window / 10}
 		return b

@@ -16,7 +16,7 @@ type table struct {
 	snapshot *policies.Snapshot // nil: no policies at all
 	shared   *shared
 	states   []atomic.Pointer[upstream] // by policies.Upstream.Index
-	last     atomic.Pointer[seen]       // of the authorities that no policy names
+	last     atomic.Pointer[authority]  // the newest that no policy names
 }
 
 // upstream is a policy at work.
@@ -24,18 +24,11 @@ type upstream struct {
 	name   string
 	policy *policies.Policy
 	limits *client.Limits
-	base   http.RoundTripper // its own connection pool; nil: the transport's base
-	last   atomic.Pointer[seen]
+	base   http.RoundTripper         // its own connection pool; nil: the transport's base
+	last   atomic.Pointer[authority] // that was called
 
 	p95    p95 // of its GETs and HEADs, if it is hedged after that
 	hedges allowance
-}
-
-// seen spares a second look at the authorities when the same one is called
-// again.
-type seen struct {
-	scheme, host string // as written in the URL
-	authority    *authority
 }
 
 // tableFor gives the table of the policies that are in force now.
@@ -68,7 +61,7 @@ func (t *Transport) find(s *client.Session, tab *table, req *http.Request, now t
 		a := remembered(&tab.last, req.URL)
 		if a == nil {
 			a = tab.shared.authority(s, req.URL, nil, now)
-			tab.last.Store(&seen{req.URL.Scheme, req.URL.Host, a})
+			tab.last.Store(a)
 		}
 		a.touch(now)
 		return a.up, a
@@ -80,15 +73,17 @@ func (t *Transport) find(s *client.Session, tab *table, req *http.Request, now t
 	a := remembered(&up.last, req.URL)
 	if a == nil {
 		a = tab.shared.authority(s, req.URL, up, now)
-		up.last.Store(&seen{req.URL.Scheme, req.URL.Host, a})
+		up.last.Store(a)
 	}
 	a.touch(now)
 	return up, a
 }
 
-func remembered(p *atomic.Pointer[seen], u *url.URL) *authority {
-	if l := p.Load(); l != nil && l.host == u.Host && l.scheme == u.Scheme {
-		return l.authority
+// remembered spares a second look at the authorities when the same one is
+// called again, in the same letters.
+func remembered(p *atomic.Pointer[authority], u *url.URL) *authority {
+	if a := p.Load(); a != nil && a.host == u.Host && a.scheme == u.Scheme {
+		return a
 	}
 	return nil
 }
