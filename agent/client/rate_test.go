@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,4 +189,27 @@ func TestNoBudgetIsNoLimit(t *testing.T) {
 	if p, err := l.Acquire(t.Context()); err != nil || p != (Permit{}) {
 		t.Errorf("Acquire without a bulkhead: %v, %v", p, err)
 	}
+}
+
+// A call that comes while the limit is taken away, or given back, is let
+// through.
+func TestTakeWhileTheLimitIsTakenAway(t *testing.T) {
+	limited := &policies.Policy{RateLimit: &policies.RateLimit{Rate: policies.MaxLimit, Burst: policies.MaxLimit}}
+	l := Local(limited)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 20_000 {
+				if err := l.Take(t.Context()); err != nil {
+					t.Errorf("refused: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 2000 {
+		l.configure(&policies.Policy{})
+		l.configure(limited)
+	}
+	all.Wait()
 }

@@ -131,6 +131,9 @@ func (g *gate) setBucket(r *rules, now time.Time) {
 		g.bucket = rate.NewLimiter(limit, burst)
 		return
 	}
+	if !r.on { // who has not seen that yet takes from what there was
+		return
+	}
 	g.bucket.SetLimitAt(now, limit)
 	g.bucket.SetBurstAt(now, burst)
 }
