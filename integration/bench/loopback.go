@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -18,16 +19,42 @@ import (
 const (
 	// callers call at once over loopback.
 	callers = 8
-	// slice is how long one of the two runs before the other has its turn:
-	// short, so that both meet the same machine.
+	// slice is how long one of them runs before the next has its turn: short,
+	// so that all meet the same machine.
 	slice = 250 * time.Millisecond
 )
 
-// The two that take turns over loopback.
+// Those that take turns over loopback.
 const (
-	loopBare = "http.Transport"
-	loopOurs = "resagent, host-wide"
+	loopBare  = "http.Transport"
+	loopLeast = "http.Transport, with a context for each call"
+	loopOurs  = "resagent, host-wide"
 )
+
+// least is what any timeout for each call costs by itself: a copy of the
+// request, with a context that ends with the response's body.
+type least struct{ http.RoundTripper }
+
+func (l least) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	resp, err := l.RoundTripper.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &ending{resp.Body, cancel}
+	return resp, nil
+}
+
+type ending struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (e *ending) Close() error {
+	defer e.cancel(nil)
+	return e.ReadCloser.Close()
+}
 
 // serve is an upstream in a process of its own. It prints its address, and
 // ends with its input.
@@ -70,10 +97,10 @@ func loopback(book *book) error {
 	}
 	defer s.Close()
 	pool := func() *http.Transport { return &http.Transport{MaxIdleConnsPerHost: 2 * callers} }
-	two := []stack{{loopBare, pool()}, {loopOurs, &transport.Transport{Base: pool(), Agent: s}}}
+	all := []stack{{loopBare, pool()}, {loopLeast, least{pool()}}, {loopOurs, &transport.Transport{Base: pool(), Agent: s}}}
 	url := "http://" + strings.TrimSpace(addr) + "/"
-	rate, late := make([]Series, 2), make([]Series, 2)
-	for i, one := range two {
+	rate, late := make([]Series, len(all)), make([]Series, len(all))
+	for i, one := range all {
 		rate[i] = Series{Part: "loopback", Name: one.name + ", throughput", Unit: "calls/s"}
 		late[i] = Series{Part: "loopback", Name: one.name + ", p99", Unit: "ns"}
 		if _, err := rush(one, url, slice); err != nil { // connections are made
@@ -81,9 +108,9 @@ func loopback(book *book) error {
 		}
 	}
 	for round := range 4 * book.rounds {
-		for k := range two {
-			i := (round + k) % 2 // each begins as often as the other
-			took, err := rush(two[i], url, slice)
+		for k := range all {
+			i := (round + k) % len(all) // each begins as often as the others
+			took, err := rush(all[i], url, slice)
 			if err != nil {
 				return err
 			}
