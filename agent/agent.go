@@ -77,7 +77,8 @@ type Agent struct {
 	overrides   overrides
 	events      events
 	refused     string // why the last reload was; empty: it was not
-	quiet       quiet  // what was logged of peers
+	samples     samples
+	quiet       quiet // what was logged of peers
 	askedOnce   sync.Once
 	askedTurn   chan chan struct{} // see asked
 	since       time.Time          // with boot: the time since boot without a system call
@@ -322,7 +323,11 @@ func (a *Agent) beat(ctx context.Context) {
 	for {
 		a.mu.Lock()
 		a.control.Beat()
-		a.alloc.recovered(a.now())
+		now := a.now()
+		a.alloc.recovered(now)
+		if now-a.alloc.counted >= readTraffic {
+			a.alloc.callsNow(now)
+		}
 		a.mu.Unlock()
 		select {
 		case <-ctx.Done():

@@ -28,6 +28,8 @@ type allocator struct {
 	processes    map[identity]*process
 	hot          map[*limit]time.Duration // limits somebody waits on: when to look again
 	recoverUntil time.Duration            // no grants before: an earlier ledger was lost
+	traffic      map[string]*traffic      // by upstream
+	counted      time.Duration            // when all counts of calls were last read
 
 	// wake is told of cells to send a wake-up for.
 	wake func(p *process, cell int)
@@ -72,7 +74,7 @@ func (a *allocator) open(p *process, key limitKey, now time.Duration) (wire.Cell
 	for _, h := range p.holders {
 		if h.limit == l && h.left() {
 			a.fillTo(l, now)
-			a.dropHolder(h)
+			a.dropHolder(h, now)
 		} else if h.limit == l {
 			return wire.Cell{Upstream: key.name, Kind: key.kind, Index: h.cell, Epoch: h.epoch}, true
 		}
@@ -90,6 +92,7 @@ func (a *allocator) open(p *process, key limitKey, now time.Duration) (wire.Cell
 		}
 		p.page.Cell(i).Open(h.epoch)
 		h.deposits = p.page.Cell(i).Deposits()
+		h.counted.begin(p.page.Cell(i).Traffic(), now)
 		return wire.Cell{Upstream: key.name, Kind: key.kind, Index: i, Epoch: h.epoch}, true
 	}
 	return no("this process's page has no cell left")
@@ -222,7 +225,7 @@ func (a *allocator) lookRemoved(l *limit, now time.Duration) {
 			a.seize(h, &views[i], views[i].available)
 		}
 		if !h.process.dead && (h.granted == 0 || h.left()) {
-			a.dropHolder(h)
+			a.dropHolder(h, now)
 		}
 	}
 	a.dropEmpty(l)
@@ -329,8 +332,9 @@ func (a *allocator) dropEmpty(l *limit) {
 	}
 }
 
-func (a *allocator) dropHolder(h *holder) {
+func (a *allocator) dropHolder(h *holder, now time.Duration) {
 	l := h.limit
+	a.countEnded(h, now)
 	if i := slices.Index(l.holders, h); i >= 0 {
 		l.holders = slices.Delete(l.holders, i, i+1)
 	}
@@ -353,7 +357,7 @@ func (a *allocator) bury(p *process, now time.Duration) {
 		a.fillTo(h.limit, now)
 		a.credit(h)
 		l := h.limit
-		a.dropHolder(h)
+		a.dropHolder(h, now)
 		a.look(l, now)
 		a.dropEmpty(l)
 	}
@@ -368,6 +372,7 @@ func (a *allocator) bury(p *process, now time.Duration) {
 // setPolicies puts a new set in force.
 func (a *allocator) setPolicies(s *policies.Snapshot, now time.Duration) {
 	a.policies = s
+	a.trafficPolicies(s)
 	for key, l := range a.limits {
 		var p *policies.Policy
 		if u := s.Named(key.name); u != nil {

@@ -89,7 +89,7 @@ func (a *Agent) server(h http.Handler) *http.Server {
 func (a *Agent) reading() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/session", a.session)
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status()) })
+	mux.HandleFunc("GET /v1/status", a.statusAsked)
 	mux.HandleFunc("GET /v1/policies", a.policies)
 	mux.HandleFunc("GET /v1/explain", a.explain)
 	mux.HandleFunc("GET /v1/events", a.eventsAfter)

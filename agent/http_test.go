@@ -132,7 +132,7 @@ func TestStatusNumbers(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
 		t.Fatal(err)
 	}
-	if s.Generation != 1 || s.Upstreams != 1 || s.Ledger != "kept" || len(s.Sessions) != 2 || !s.Sessions[0].Shares || len(s.Limits) != 1 {
+	if s.Generation != 1 || s.Named != 1 || s.Ledger != "kept" || len(s.Sessions) != 2 || !s.Sessions[0].Shares || len(s.Limits) != 1 {
 		t.Fatalf("status %+v", s)
 	}
 	l := s.Limits[0]

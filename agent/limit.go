@@ -64,6 +64,7 @@ type holder struct {
 	batch    int           // tokens: how many more than waited for
 	deposits uint64        // seen so far
 	due      time.Duration // since when callers are about to take; 0: none are
+	counted  tally         // the process's calls
 }
 
 // view is one reading of a holder's cell, clamped to the ledger.

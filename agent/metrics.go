@@ -44,7 +44,7 @@ func exposition(s Status, counts map[EventKind]uint64) []byte {
 	one("resagent_start_time_seconds", "gauge", "When the agent started, in seconds since 1970.", strconv.FormatFloat(float64(s.Started.UnixMilli())/1000, 'f', 3, 64))
 	one("resagent_policy_generation", "gauge", "Counts the policy sets put in force since the start.", strconv.FormatUint(s.Generation, 10))
 	one("resagent_policy_reload_refused", "gauge", "1 where the last reload was refused, and the policies before it are in force.", strconv.Itoa(refused))
-	one("resagent_policy_upstreams", "gauge", "Upstreams that the policies name.", strconv.Itoa(s.Upstreams))
+	one("resagent_policy_upstreams", "gauge", "Upstreams that the policies name.", strconv.Itoa(s.Named))
 	one("resagent_ledger_lost", "gauge", "1 where the ledger of an earlier agent was lost.", strconv.Itoa(lost))
 	one("resagent_goroutines", "gauge", "Goroutines of the agent.", strconv.Itoa(runtime.NumGoroutine()))
 	one("resagent_sessions", "gauge", "Processes that are attached.", strconv.Itoa(len(s.Sessions)))

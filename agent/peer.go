@@ -91,12 +91,22 @@ func startTime(pid int) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("agent: start time of process %d: %w", pid, err)
 	}
-	// The name, in brackets, may contain anything; the fields follow the last.
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 {
+	start, ok := statStart(stat)
+	if !ok {
 		return 0, fmt.Errorf("agent: start time of process %d: short stat", pid)
 	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
+	return start, nil
+}
+
+// statStart is the start time in the text of /proc/PID/stat. The name, in
+// brackets, may contain anything; the fields follow the last.
+func statStart(stat []byte) (uint64, bool) {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 20 {
+		return 0, false
+	}
+	start, err := strconv.ParseUint(string(fields[19]), 10, 64)
+	return start, err == nil
 }
 
 // living opens a process known from the ledger, if it still lives.

@@ -92,7 +92,7 @@ func (a *allocator) takeIn(p *process, held []wire.Cell, now time.Duration) []wi
 			if w := p.page.Cell(i).Read(); w.Epoch != h.epoch {
 				// The process left this cell: what it had in use there it
 				// counts elsewhere, as extra.
-				a.dropHolder(h)
+				a.dropHolder(h, now)
 			}
 			continue
 		}
@@ -102,6 +102,7 @@ func (a *allocator) takeIn(p *process, held []wire.Cell, now time.Duration) []wi
 			a.setGranted(h, min(h.granted, w.Available+w.InUse))
 		}
 		h.deposits = p.page.Cell(i).Deposits()
+		h.counted.begin(p.page.Cell(i).Traffic(), now)
 		h.since = now
 		cells = append(cells, c)
 	}
@@ -149,5 +150,6 @@ func (a *allocator) believe(p *process, index int, c wire.Cell, now time.Duratio
 	}
 	p.epochs[index] = c.Epoch
 	h.since, h.deposits = now, cell.Deposits()
+	h.counted.begin(cell.Traffic(), now)
 	return true
 }

@@ -11,19 +11,24 @@ import (
 	"github.com/resagent/resagent/agent/wire"
 )
 
-// Status is what /v1/status says.
+// Status is what /v1/status says. Its names in JSON are stable; a newer agent
+// may say more.
 type Status struct {
-	PID        int             `json:"pid"`
-	Started    time.Time       `json:"started"`
-	Generation uint64          `json:"generation"`
-	ETag       string          `json:"etag"`
-	Upstreams  int             `json:"upstreams"`
-	Refused    string          `json:"reload_refused,omitempty"` // why the last reload was
-	Ledger     string          `json:"ledger"`                   // "kept", or "lost" where an earlier one was
-	Sessions   []SessionStatus `json:"sessions"`
-	Limits     []LimitStatus   `json:"limits"`
-	Circuits   []CircuitStatus `json:"circuits"`
-	Overrides  []Override      `json:"overrides,omitempty"`
+	PID        int       `json:"pid"`
+	Started    time.Time `json:"started"`
+	Generation uint64    `json:"generation"`
+	ETag       string    `json:"etag"`
+	Named      int       `json:"named"`                    // upstreams in the policies
+	Refused    string    `json:"reload_refused,omitempty"` // why the last reload was
+	Ledger     string    `json:"ledger"`                   // "kept", or "lost" where an earlier one was
+	// Upstreams are those that processes use, or somebody has changed, in
+	// order of their names. What Limits, Circuits, Overrides and Forced say of
+	// one is not repeated in it.
+	Upstreams []UpstreamStatus `json:"upstreams"`
+	Sessions  []SessionStatus  `json:"sessions"`
+	Limits    []LimitStatus    `json:"limits"`
+	Circuits  []CircuitStatus  `json:"circuits"`
+	Overrides []Override       `json:"overrides,omitempty"`
 	// Forced is what persons decided, by upstream.
 	Forced map[string]*Forced `json:"forced,omitempty"`
 }
@@ -48,15 +53,29 @@ type LimitStatus struct {
 	Waiting   int       `json:"waiting"`   // callers, or the tokens they wait for
 	Level     int       `json:"level"`     // tokens left here; 0 for a bulkhead
 	Processes int       `json:"processes"`
+	// PerSecond is how many tokens a rate limit brings, by its policy; 0: it is
+	// none.
+	PerSecond float64 `json:"per_second,omitempty"`
 }
 
-// Status reads everything once.
+// busiest is how many processes of an upstream are named where nobody says how
+// many.
+const busiest = 5
+
+// Status reads everything once, the pages of all processes too.
 func (a *Agent) Status() Status {
+	s := a.status(busiest)
+	nameCommands(s.Upstreams)
+	return s
+}
+
+// status names at most so many processes of each upstream.
+func (a *Agent) status(processes int) Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := Status{
 		PID: os.Getpid(), Started: a.started, Generation: a.generation,
-		ETag: a.snapshot.ETag(), Upstreams: a.snapshot.Len(), Refused: a.refused, Ledger: "kept",
+		ETag: a.snapshot.ETag(), Named: a.snapshot.Len(), Refused: a.refused, Ledger: "kept",
 		Sessions: []SessionStatus{}, Limits: []LimitStatus{}, Overrides: a.overrides.list,
 	}
 	if a.alloc.ledger.lost {
@@ -70,6 +89,7 @@ func (a *Agent) Status() Status {
 	for _, l := range a.alloc.limits {
 		s.Limits = append(s.Limits, a.limitStatus(l))
 	}
+	s.Upstreams = a.upstreams(processes)
 	slices.SortFunc(s.Sessions, func(x, y SessionStatus) int { return cmp.Compare(x.PID, y.PID) })
 	slices.SortFunc(s.Limits, func(x, y LimitStatus) int {
 		return cmp.Or(cmp.Compare(x.Upstream, y.Upstream), cmp.Compare(x.Kind, y.Kind))
@@ -92,6 +112,7 @@ func (a *Agent) limitStatus(l *limit) LimitStatus {
 	}
 	switch l.kind {
 	case wire.RateLimit:
+		s.PerSecond = float64(time.Second) / float64(max(1, l.every))
 		s.Level = max(0, min(a.alloc.tokens(l, now), l.capacity-s.Granted))
 	case wire.RetryBudget:
 		s.Level = a.alloc.ledger.level(l.slot)

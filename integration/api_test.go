@@ -84,7 +84,7 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("/healthz: %v %v %s", resp, err, body)
 	}
 	s := h.status()
-	if s.PID != h.cmd.Process.Pid || s.Generation != 1 || s.Upstreams != 1 || s.Ledger != "kept" {
+	if s.PID != h.cmd.Process.Pid || s.Generation != 1 || s.Named != 1 || s.Ledger != "kept" {
 		t.Errorf("/v1/status: %+v", s)
 	}
 	if one := s.Sessions[0]; one.PID != w.cmd.Process.Pid || one.UID != os.Getuid() || !one.Shares {

@@ -110,6 +110,7 @@ func (c *call) deliver(resp *http.Response, err error) (*http.Response, error) {
 			c.served = FromUpstream
 		}
 	}
+	c.up.limits.Count(int(c.attempts.Load()), c.served == FromStale || c.served == FromStatic)
 	c.fill()
 	return resp, err
 }

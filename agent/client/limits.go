@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"github.com/resagent/resagent/agent/page"
@@ -178,6 +179,20 @@ func (l *Limits) Deposit() {
 		b.cell.Earn(b.epoch, 1, r.limit)
 	case hosted:
 		b.cell.Deposit()
+	}
+}
+
+// Count counts a call that has ended, with its attempts that were sent, and
+// whether the fallback answered it: for those who look at the agent's status.
+// It is one atomic step on a cell that the call has used; nothing where no
+// limit of the upstream is the host's.
+func (l *Limits) Count(attempts int, fallback bool) {
+	for _, g := range [...]*gate{l.bulkhead, l.rate, l.budget} {
+		if b := g.bound.Load(); b.kind == hosted {
+			b.cell.Count(attempts, fallback)
+			runtime.KeepAlive(b)
+			return
+		}
 	}
 }
 

@@ -22,7 +22,8 @@ type Cell struct {
 	extra    atomic.Uint64
 	deposits atomic.Uint64
 	pending  atomic.Uint64
-	_        [2]uint64
+	sent     atomic.Uint64
+	unsent   atomic.Uint64
 }
 
 // Word is one reading of a cell.

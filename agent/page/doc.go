@@ -22,7 +22,8 @@
 //	          24     extra:   epoch 16 | 24 unused | permits 24   (process writes)
 //	          32     deposits, a count that only grows            (process writes)
 //	          40     pending wake: 0 or 1                         (agent sets, process clears)
-//	          48     unused, zero
+//	          48     calls that were sent 32 bits | their attempts 32, counts that only grow (process writes)
+//	          56     calls that were not 32 | answers of the fallback 32  (process writes)
 //
 //	outcome   0      successes, a count that only grows, like the next two (process writes)
 //	          8      failures
@@ -41,6 +42,11 @@
 //	          1024   circuits, 4000 of 8 bytes: state 2 bits | forced 1 | epoch 13 |
 //	                 until 48, microseconds since boot; zero until an agent uses them
 //	          33024  pauses, one for each circuit: until, microseconds since boot; zero: none
+//
+// Words 48 and 56 of a cell stay zero in an older process: it counts none of
+// its calls. Another counts each call in one cell of its upstream. A half that
+// overflows adds one to the half above it, and both wrap: the agent reads them
+// once an hour, and more often while somebody asks.
 //
 // Nothing in a page is trusted by the agent: it clamps what it reads to its
 // own ledger, and bounds its loops.

@@ -31,6 +31,8 @@ func TestLayout(t *testing.T) {
 		{"cell: extra", unsafe.Offsetof(c.extra), 24},
 		{"cell: deposits", unsafe.Offsetof(c.deposits), 32},
 		{"cell: pending", unsafe.Offsetof(c.pending), 40},
+		{"cell: calls sent", unsafe.Offsetof(c.sent), 48},
+		{"cell: calls not sent", unsafe.Offsetof(c.unsent), 56},
 		{"header: magic", unsafe.Offsetof(h.magic), 0},
 		{"header: version", unsafe.Offsetof(h.version), 8},
 		{"control: heartbeat", unsafe.Offsetof(h.heartbeat), 16},

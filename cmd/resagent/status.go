@@ -68,7 +68,7 @@ func printStatus(w io.Writer, socket string, s agent.Status, now time.Time) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer t.Flush()
 	fmt.Fprintf(t, "agent\t%s, pid %d, up %v\n", socket, s.PID, now.Sub(s.Started).Round(time.Second))
-	fmt.Fprintf(t, "policies\tgeneration %d, %s\n", s.Generation, count(s.Upstreams, "upstream", "upstreams"))
+	fmt.Fprintf(t, "policies\tgeneration %d, %s\n", s.Generation, count(s.Named, "upstream", "upstreams"))
 	fmt.Fprintf(t, "sessions\t%s of %s\n", count(len(s.Sessions), "process", "processes"), count(len(users), "user", "users"))
 	fmt.Fprintf(t, "ledger\t%s\n", printable(s.Ledger))
 	if s.Refused != "" {

@@ -51,7 +51,7 @@ func watchdogEvery(usec, pid string) time.Duration {
 // statusText is the line that `systemctl status` shows.
 func statusText(a *agent.Agent) string {
 	s := a.Status()
-	text := fmt.Sprintf("serving %s to %s, generation %d", count(s.Upstreams, "upstream", "upstreams"),
+	text := fmt.Sprintf("serving %s to %s, generation %d", count(s.Named, "upstream", "upstreams"),
 		count(len(s.Sessions), "process", "processes"), s.Generation)
 	if s.Refused != "" {
 		text += "; the last reload was refused"
