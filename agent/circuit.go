@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -96,7 +97,7 @@ func (c *circuit) tick(now time.Duration) {
 		c.next = 0
 		for _, p := range c.probes {
 			if now >= p.ends {
-				c.open(now, "a probe did not end in time")
+				c.open(now, fmt.Sprintf("the probe of pid %d did not end in %v", p.of.id.pid, probeTime))
 				return
 			}
 			if c.next == 0 || p.ends < c.next {
@@ -109,7 +110,7 @@ func (c *circuit) tick(now time.Duration) {
 	case page.CircuitClosing:
 		if now >= until {
 			c.opens = 0
-			c.change(page.CircuitClosed, 0, now, "well again")
+			c.change(page.CircuitClosed, 0, now, "well again: all calls pass")
 		}
 		c.watch(now)
 		if c.word.State() == page.CircuitClosing && (c.next == 0 || c.next > until) {
@@ -147,8 +148,8 @@ func (c *circuit) watch(now time.Duration) {
 		}
 		all = append(all, one.says(now, c.set.Window))
 	}
-	if verdict(&c.set, all) {
-		c.open(now, "calls of the host fail, or are slow")
+	if why := verdict(&c.set, all); why != "" {
+		c.open(now, why)
 		return
 	}
 	if now-c.failed < calm {
@@ -235,10 +236,10 @@ func (c *circuit) probeEnded(p *process, number uint64, outcome string, now time
 				one.probed = false
 			}
 			if c.good++; c.good >= max(1, c.set.HalfOpenRequests) {
-				c.close(now, "probes succeed")
+				c.close(now, fmt.Sprintf("the probe of pid %d succeeded", p.id.pid))
 			}
 		case "failure":
-			c.open(now, "a probe failed")
+			c.open(now, fmt.Sprintf("the probe of pid %d failed", p.id.pid))
 		}
 		return
 	}

@@ -100,26 +100,26 @@ var plantedCircuits = []mistake{
 		"d <= mostAtOnce {",
 		"d <= mostAtOnce || planted(\"any step is believed\") {"},
 	{"no failure is too few", "verdict.go",
-		"\treturn calls >= float64(set.MinRequests) &&",
-		"\treturn (calls >= float64(set.MinRequests) || planted(\"no failure is too few\")) &&"},
+		"\tif calls < float64(set.MinRequests) ||",
+		"\tif calls < float64(set.MinRequests) && !planted(\"no failure is too few\") ||"},
 	{"slow calls are not counted", "verdict.go",
 		"\tp.slow += step(",
 		"\tp.slow += unless(\"slow calls are not counted\") * step("},
 	{"slow calls count when they are not to", "verdict.go",
-		"\t\tset.SlowCallDuration > 0 && q.byRate(",
-		"\t\t(set.SlowCallDuration > 0 || planted(\"slow calls count when they are not to\")) && q.byRate("},
+		"\tif why == \"\" && set.SlowCallDuration > 0 {",
+		"\tif why == \"\" && (set.SlowCallDuration > 0 || planted(\"slow calls count when they are not to\")) {"},
 	// Three at one place.
 	{"one is enough", "verdict.go",
-		"	return failing >= max(2,",
+		"	return failing, failing >= max(2,",
 		`	switch {
 	case planted("one is enough"):
-		return failing >= 1
+		return failing, failing >= 1
 	case planted("two are enough"):
-		return failing >= 2
+		return failing, failing >= 2
 	case planted("all have to fail"):
-		return failing >= max(2, len(q.all))
+		return failing, failing >= max(2, len(q.all))
 	}
-	return failing >= max(2,`},
+	return failing, failing >= max(2,`},
 	{"two are enough", "verdict.go", "", ""},
 	{"all have to fail", "verdict.go", "", ""},
 }

@@ -57,11 +57,28 @@ func TestVerdict(t *testing.T) {
 		"both users fail":                       {append(callers(5, evidence{uid: 1, run: 50, bad: 50}), callers(3, evidence{uid: 2, run: 5, bad: 5})...), true},
 	} {
 		set := breakerSettings()
-		if got := verdict(&set, one.all); got != one.want {
+		if got := verdict(&set, one.all) != ""; got != one.want {
 			t.Errorf("%s: opens %v, want %v", name, got, one.want)
 		}
 	}
 }
+
+// Who reads that a circuit opened is told on what evidence.
+func TestVerdictSaysWhy(t *testing.T) {
+	for want, all := range map[string][]evidence{
+		"20 failures in a row, in the one process that calls":                            {{run: 20, bad: 20}},
+		"21 failures in a row, in 3 of the 4 processes that call":                        append(callers(3, evidence{run: 7, bad: 7}), well4),
+		"50 % of 60 calls in 10s failed, in 3 of the 3 processes that call":              callers(3, evidence{run: 1, good: 10, bad: 10}),
+		"60 % of 50 calls in 10s took longer than 1s, in 5 of the 5 processes that call": callers(5, evidence{good: 10, slow: 6}),
+	} {
+		set := breakerSettings()
+		if got := verdict(&set, all); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+var well4 = evidence{good: 1, run: 0}
 
 // Whatever one process of three or more says, it opens nothing for the others
 // as long as they see no failure.
@@ -76,7 +93,7 @@ func TestOneCallerOpensNothing(t *testing.T) {
 		for range rapid.IntRange(1, 20).Draw(t, "others") {
 			all = append(all, evidence{uid: rapid.IntRange(0, 2).Draw(t, "uid"), good: rapid.Uint64Range(0, 1000).Draw(t, "good")})
 		}
-		if verdict(&set, all) {
+		if verdict(&set, all) != "" {
 			t.Errorf("%+v opened the circuit for %+v", all[0], all[1:])
 		}
 	})

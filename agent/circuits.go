@@ -4,6 +4,7 @@ package agent
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -140,7 +141,11 @@ var circuitKinds = map[page.State]EventKind{
 func (a *Agent) showCircuit(c *circuit) {
 	a.control.SetCircuit(c.entry, c.word)
 	a.circuits.changed = true
-	a.events.add(Event{Kind: circuitKinds[c.word.State()], Upstream: c.key.upstream, Text: c.key.authority + ": " + c.why})
+	text := c.key.authority + ": " + c.why
+	if until := c.word.Until(); c.word.State() == page.CircuitOpen && c.forced == nil {
+		text += fmt.Sprintf("; the next probe in %v", (until - a.now()).Round(100*time.Millisecond))
+	}
+	a.events.add(Event{Kind: circuitKinds[c.word.State()], Upstream: c.key.upstream, Text: text})
 	a.log().Info("circuit", "upstream", c.key.upstream, "authority", c.key.authority, "state", c.word.State().String(), "forced", c.forced != nil, "reason", c.why)
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -40,6 +41,19 @@ type Override struct {
 	PID      int               `json:"pid"`
 	Since    time.Time         `json:"since"`
 	Until    time.Time         `json:"until"`
+}
+
+// told is what an event says of the end of some.
+func told(list []Override) string {
+	var all []string
+	for _, o := range list {
+		var values []string
+		for _, path := range slices.Sorted(maps.Keys(o.Values)) {
+			values = append(values, path+"="+o.Values[path])
+		}
+		all = append(all, fmt.Sprintf("override %d of uid %d, %s %s: %s", o.ID, o.UID, o.Upstream, strings.Join(values, " "), o.Reason))
+	}
+	return strings.Join(all, "\n")
 }
 
 // from is what explain gives as the place of the values.
@@ -155,7 +169,7 @@ func (a *Agent) clear(upstream string, by Event) (cleared []Override, err error)
 		return nil, nil
 	}
 	s, kept := a.lay(a.overrides.base, list)
-	by.Kind, by.Upstream = OverrideCleared, upstream
+	by.Kind, by.Upstream, by.Text = OverrideCleared, upstream, told(cleared)
 	return cleared, a.putOverrides(s, kept, by)
 }
 
@@ -167,10 +181,17 @@ func (a *Agent) expireOverrides() {
 		return
 	}
 	now := time.Now()
-	list := slices.DeleteFunc(slices.Clone(a.overrides.list), func(o Override) bool { return !now.Before(o.Until) })
-	if len(list) < len(a.overrides.list) {
+	var list, over []Override
+	for _, o := range a.overrides.list {
+		if now.Before(o.Until) {
+			list = append(list, o)
+		} else {
+			over = append(over, o)
+		}
+	}
+	if len(over) > 0 {
 		s, kept := a.lay(a.overrides.base, list)
-		if err := a.putOverrides(s, kept, Event{Kind: OverrideExpired}); err != nil {
+		if err := a.putOverrides(s, kept, Event{Kind: OverrideExpired, Upstream: over[0].Upstream, Text: told(over)}); err != nil {
 			a.log().Error("an override's end could not be put in force; it is tried again", "reason", err)
 			a.overrides.timer = time.AfterFunc(time.Second, a.expireOverrides)
 			return

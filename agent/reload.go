@@ -21,7 +21,9 @@ type Reloaded struct {
 
 // Reload reads the policies again and puts them in force in every process.
 // If they have an error nothing changes, and the error says all of them.
-func (a *Agent) Reload() (Reloaded, error) { return a.reloadFor(Event{}) }
+func (a *Agent) Reload() (Reloaded, error) {
+	return a.reloadFor(Event{Text: "asked for by the agent itself, as by SIGHUP"})
+}
 
 // reloadFor is Reload, with the one who asked for it in the event.
 func (a *Agent) reloadFor(by Event) (Reloaded, error) {

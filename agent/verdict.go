@@ -3,6 +3,8 @@
 package agent
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -142,8 +144,9 @@ const remembered = 10 * time.Minute
 // part counts up to the callers' median, and at least half of the callers, two
 // or more, and of two users where more than one calls or did lately, must fail
 // by their own measure; or there is only one, and nobody rests whom it would
-// speak for. Each process's own circuit spares it meanwhile.
-func verdict(set *policies.CircuitBreaker, all []evidence) bool {
+// speak for. Each process's own circuit spares it meanwhile. The evidence is
+// said in words; none: it is not enough.
+func verdict(set *policies.CircuitBreaker, all []evidence) (why string) {
 	calling, resting := make([]evidence, 0, len(all)), 0
 	users := map[int]bool{}
 	for _, e := range all {
@@ -157,8 +160,11 @@ func verdict(set *policies.CircuitBreaker, all []evidence) bool {
 		}
 	}
 	q := quorum{calling, users, resting}
-	return q.byRun(set) || q.byRate(set, set.FailureRate, func(e evidence) uint64 { return e.bad }) ||
-		set.SlowCallDuration > 0 && q.byRate(set, set.SlowCallRate, func(e evidence) uint64 { return e.slow })
+	why = cmp.Or(q.byRun(set), q.byRate(set, set.FailureRate, "failed", func(e evidence) uint64 { return e.bad }))
+	if why == "" && set.SlowCallDuration > 0 {
+		why = q.byRate(set, set.SlowCallRate, fmt.Sprintf("took longer than %v", set.SlowCallDuration), func(e evidence) uint64 { return e.slow })
+	}
+	return why
 }
 
 // quorum is those whose evidence is asked for.
@@ -168,20 +174,24 @@ type quorum struct {
 	resting int          // how many do not call
 }
 
-func (q quorum) byRun(set *policies.CircuitBreaker) bool {
+func (q quorum) byRun(set *policies.CircuitBreaker) (why string) {
 	if set.ConsecutiveFailures == 0 {
-		return false
+		return ""
 	}
 	most := median(q.all, func(e evidence) uint64 { return e.run })
 	sum := uint64(0)
 	for _, e := range q.all {
 		sum += min(e.run, most)
 	}
-	return sum >= uint64(set.ConsecutiveFailures) && q.fails(func(e evidence) bool { return e.run > 0 })
+	n, enough := q.fails(func(e evidence) bool { return e.run > 0 })
+	if sum < uint64(set.ConsecutiveFailures) || !enough {
+		return ""
+	}
+	return fmt.Sprintf("%d failures in a row, in %s", sum, q.part(n))
 }
 
 // byRate says whether so large a part of the calls were of one kind.
-func (q quorum) byRate(set *policies.CircuitBreaker, rate float64, of func(evidence) uint64) bool {
+func (q quorum) byRate(set *policies.CircuitBreaker, rate float64, kind string, of func(evidence) uint64) (why string) {
 	most := float64(median(q.all, func(e evidence) uint64 { return e.good + e.bad }))
 	var bad, calls float64
 	for _, e := range q.all {
@@ -191,14 +201,26 @@ func (q quorum) byRate(set *policies.CircuitBreaker, rate float64, of func(evide
 			calls += part * n
 		}
 	}
-	return calls >= float64(set.MinRequests) && bad >= rate*calls && q.fails(func(e evidence) bool {
+	n, enough := q.fails(func(e evidence) bool {
 		return of(e) > 0 && float64(of(e)) >= rate*float64(e.good+e.bad)
 	})
+	if calls < float64(set.MinRequests) || bad < rate*calls || !enough {
+		return ""
+	}
+	return fmt.Sprintf("%.0f %% of %.0f calls in %v %s, in %s", 100*bad/calls, calls, set.Window, kind, q.part(n))
 }
 
-// fails says whether enough of the callers do.
-func (q quorum) fails(fails func(evidence) bool) bool {
-	failing, failingUsers := 0, map[int]bool{}
+// part says which part of those that call n of them are.
+func (q quorum) part(n int) string {
+	if len(q.all) == 1 {
+		return "the one process that calls"
+	}
+	return fmt.Sprintf("%d of the %d processes that call", n, len(q.all))
+}
+
+// fails says how many of the callers do, and whether that is enough of them.
+func (q quorum) fails(fails func(evidence) bool) (failing int, enough bool) {
+	failingUsers := map[int]bool{}
 	for _, e := range q.all {
 		if fails(e) {
 			failing++
@@ -207,11 +229,11 @@ func (q quorum) fails(fails func(evidence) bool) bool {
 	}
 	switch {
 	case len(q.all) == 1 && q.resting == 0:
-		return failing == 1
+		return failing, failing == 1
 	case len(q.users) > 1 && len(failingUsers) < 2:
-		return false
+		return failing, false
 	}
-	return failing >= max(2, (len(q.all)+1)/2)
+	return failing, failing >= max(2, (len(q.all)+1)/2)
 }
 
 // median is the lower one: with two callers the smaller value.
