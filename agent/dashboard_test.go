@@ -87,7 +87,7 @@ func TestDashboardIsJSON(t *testing.T) {
 // TestObservedIsExposed: alerts and dashboard name only metrics, kinds and
 // states that the agent exposes.
 func TestObservedIsExposed(t *testing.T) {
-	s := Status{Circuits: []CircuitStatus{{Upstream: "a", State: "open"}}}
+	s := Status{Circuits: []CircuitStatus{{Upstream: "a", State: "open"}}, Upstreams: []UpstreamStatus{{Name: "a"}}}
 	for _, kind := range []wire.Kind{wire.Bulkhead, wire.RateLimit, wire.RetryBudget} {
 		s.Limits = append(s.Limits, LimitStatus{Upstream: "a", Kind: kind})
 	}

@@ -88,7 +88,9 @@ func TestMetrics(t *testing.T) {
 	h := newHost(t, bulkhead(5, 10, time.Second))
 	o := bring(t)
 	r, _ := h.greet(o)
-	r.open(o, 2)
+	c, _ := r.open(o, 2)
+	c.Count(0, true)
+	c.Count(3, false)
 	resp, err := h.web("agent.sock").Get("http://resagent/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +103,8 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		"resagent_sessions 1", "resagent_policy_generation 1", `resagent_events_total{kind="started"} 1`,
 		`resagent_limit_capacity{upstream="shop",kind="bulkhead"} 5`, `resagent_limit_in_use{upstream="shop",kind="bulkhead"} 2`,
+		`resagent_calls_total{upstream="shop"} 2`, `resagent_calls_sent_total{upstream="shop"} 1`, `resagent_attempts_total{upstream="shop"} 3`,
+		`resagent_fallback_answers_total{upstream="shop"} 1`, `resagent_processes_doubted{upstream="shop"} 0`,
 	} {
 		if !strings.Contains(string(body), "\n"+line+"\n") {
 			t.Errorf("no line %q in\n%s", line, body)

@@ -20,7 +20,7 @@ import (
 // says never becomes one.
 func (a *Agent) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	w.Write(exposition(a.Status(), a.events.count()))
+	w.Write(exposition(a.status(0), a.events.count()))
 }
 
 // exposition is the whole text.
@@ -75,7 +75,28 @@ func exposition(s Status, counts map[EventKind]uint64) []byte {
 		}
 	}
 	circuitMetrics(&b, s.Circuits)
+	trafficMetrics(&b, s.Upstreams)
 	return b.Bytes()
+}
+
+// trafficMetrics counts calls by upstream. Processes come and go, and the
+// counters go on; they begin again where resagent_start_time_seconds changes.
+func trafficMetrics(b *bytes.Buffer, all []UpstreamStatus) {
+	for _, m := range []struct {
+		name, kind, help string
+		of               func(UpstreamStatus) uint64
+	}{
+		{"resagent_calls_total", "counter", "Calls that have ended, by the counts of the processes.", func(u UpstreamStatus) uint64 { return u.Calls.Total() }},
+		{"resagent_calls_sent_total", "counter", "Of those, calls of which at least one attempt was sent.", func(u UpstreamStatus) uint64 { return u.Calls.Sent }},
+		{"resagent_attempts_total", "counter", "Attempts that were sent for them, retries and hedges included.", func(u UpstreamStatus) uint64 { return u.Calls.Attempts }},
+		{"resagent_fallback_answers_total", "counter", "Calls that were answered from the stale cache, or with the fixed answer.", func(u UpstreamStatus) uint64 { return u.Calls.Fallback }},
+		{"resagent_processes_doubted", "gauge", "Processes whose counts cannot be, and are left out.", func(u UpstreamStatus) uint64 { return uint64(u.Doubted) }},
+	} {
+		fmt.Fprintf(b, "# HELP %s %s\n# TYPE %s %s\n", m.name, m.help, m.name, m.kind)
+		for _, u := range all {
+			fmt.Fprintf(b, "%s{upstream=%q} %d\n", m.name, u.Name, m.of(u))
+		}
+	}
 }
 
 // circuitMetrics counts circuits by upstream and state: an authority is what a
