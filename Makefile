@@ -16,7 +16,7 @@ BOOTED   := $(shell test "$$(id -u)" = 0 && command -v apt-get >/dev/null && ech
 MODULES  := $(filter-out integration/tools,$(patsubst %/go.mod,%,$(wildcard integration/*/go.mod idempotency/*/go.mod)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race container promtool cross modules redis fuzz bench soak lint install deb
+.PHONY: help demo test race container promtool tmux cross modules redis fuzz bench soak lint install deb
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,7 +26,7 @@ demo: ## See it work: real processes on one host, an upstream that fails, at mos
 
 test: lint cross race modules ## Prove it: everything that CI proves
 
-race: container promtool ## Test all packages under the race detector
+race: container promtool tmux ## Test all packages under the race detector
 	BOOTED=$(BOOTED) $(GO) test -race -timeout 15m ./...
 
 container: # What the test in a booted systemd needs; BOOTED is empty where it cannot run
@@ -35,6 +35,9 @@ container: # What the test in a booted systemd needs; BOOTED is empty where it c
 
 promtool: # What checks metrics, alerts and their tests, where it can be fetched; nothing is installed
 	@test -z "$(BOOTED)" || command -v promtool bin/promtool >/dev/null || $(MAKE) bin/promtool
+
+tmux: # What top is tried in, where it can be installed
+	@test -z "$(BOOTED)" || command -v tmux >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends tmux; }
 
 bin/promtool:
 	@mkdir -p bin && d=$$(mktemp -d) && chmod 755 $$d && { test -n "$$(apt-cache policy prometheus 2>/dev/null)" || apt-get update -q; } && (cd $$d && apt-get download -q prometheus) && \

@@ -39,6 +39,7 @@ type circuit struct {
 	why    string        // of the newest change
 	since  time.Duration // of the newest change
 	opens  int           // since it was last well
+	cause  string        // why it opened the first of these times
 	looked bool          // somebody looked a glance ago
 	failed time.Duration // when a call was last seen to fail
 	next   time.Duration // when to come again; 0: when told
@@ -168,7 +169,11 @@ func (c *circuit) watch(now time.Duration) {
 
 // open opens it, for longer each time.
 func (c *circuit) open(now time.Duration, why string) {
-	c.opens++
+	if c.opens++; c.opens == 1 {
+		c.cause = why
+	} else if c.cause != "" {
+		why += "; at first: " + c.cause
+	}
 	d := c.set.OpenFor
 	for range c.opens - 1 {
 		d = min(2*d, max(c.set.OpenFor, c.set.MaxOpenFor))

@@ -146,6 +146,7 @@ type keptCircuit struct {
 	UID       int           `json:"uid"`
 	Until     time.Duration `json:"until"` // since boot
 	Opens     int           `json:"opens"`
+	Cause     string        `json:"cause,omitempty"`
 }
 
 func (a *Agent) circuitsFile() string { return a.Ledger + ".circuits" }
@@ -158,7 +159,7 @@ func (a *Agent) keepCircuits() {
 	k := kept{Ledger: a.alloc.ledger.id, Forced: a.circuits.forced}
 	for _, c := range a.circuits.all {
 		if s := c.word.State(); c.forced == nil && (s == page.CircuitOpen || s == page.CircuitHalfOpen) {
-			k.Circuits = append(k.Circuits, keptCircuit{c.key.upstream, c.key.authority, a.circuits.starts[c], c.word.Until(), c.opens})
+			k.Circuits = append(k.Circuits, keptCircuit{c.key.upstream, c.key.authority, a.circuits.starts[c], c.word.Until(), c.opens, c.cause})
 		}
 	}
 	text, err := json.Marshal(k)
@@ -212,8 +213,12 @@ func (a *Agent) restoreCircuits(now time.Duration) {
 			a.dropCircuit(c)
 			continue
 		}
-		c.opens = min(max(0, one.Opens), 64)
-		c.change(page.CircuitOpen, max(one.Until, now), now, "as an earlier agent left it")
+		c.opens, c.cause = min(max(0, one.Opens), 64), one.Cause
+		why := "as an earlier agent left it"
+		if c.cause != "" {
+			why += "; at first: " + c.cause
+		}
+		c.change(page.CircuitOpen, max(one.Until, now), now, why)
 		c.next = max(one.Until, now)
 		a.plan(c)
 	}

@@ -138,7 +138,7 @@ func argumentsAfter(ctx context.Context, name string, given []string, socket str
 		if n == 0 {
 			return upstreamNames(ctx, socket)
 		}
-	case "exec":
+	case "exec", "status":
 		if n == 0 {
 			return upstreamNames(ctx, socket)
 		}

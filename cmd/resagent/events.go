@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/spf13/pflag"
 
@@ -110,10 +111,18 @@ func printEvent(w io.Writer, e agent.Event) {
 	}
 }
 
+// userNames keeps what was looked up: top asks for the same ones again and again.
+var userNames sync.Map
+
 // userName is the name of a user, or the number where there is none.
 func userName(uid int) string {
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		return u.Username
+	if name, ok := userNames.Load(uid); ok {
+		return name.(string)
 	}
-	return "uid " + strconv.Itoa(uid)
+	name := "uid " + strconv.Itoa(uid)
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		name = u.Username
+	}
+	userNames.Store(uid, name)
+	return name
 }

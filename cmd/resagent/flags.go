@@ -49,6 +49,8 @@ func arguments(least, most int) string {
 	switch {
 	case most == 0:
 		return "no arguments"
+	case least == 0 && most == 1:
+		return "1 argument at most"
 	case least == most && most == 1:
 		return "1 argument"
 	case least == most:
@@ -118,6 +120,9 @@ func slips(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// oneLine is [printable] for a row of a screen.
+func oneLine(s string) string { return printable(strings.ReplaceAll(s, "\n", " ")) }
 
 // printable quotes what a terminal would obey: text from files, peers and the
 // command line ends up in messages. Line breaks stay.

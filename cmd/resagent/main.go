@@ -29,7 +29,8 @@ type command struct {
 var commands = []command{
 	{"serve", "", "Run the agent", serve},
 	{"check", "[FILE...]", "Check policy files, all errors at once", check},
-	{"status", "", "Show sessions and host-wide limits", status},
+	{"status", "[UPSTREAM]", "Show how the upstreams of the host are, and why; or all that is known of one", status},
+	{"top", "", "Watch the upstreams and processes of the host, live", top},
 	{"explain", "METHOD URL", "Show which policy a call gets, and where it is written", explain},
 	{"breaker", "UPSTREAM open|close|auto", "Force an upstream's circuits open or closed for a time, or leave them to the evidence again", breaker},
 	{"events", "", "Show what happened to the agent: reloads and what they changed, sessions", showEvents},

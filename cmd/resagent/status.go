@@ -1,46 +1,134 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/resagent/resagent/agent"
-	"github.com/resagent/resagent/agent/wire"
 )
 
 // status is `resagent status`.
 func status(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	socket := socketFlag(fs)
-	asJSON := fs.Bool("json", false, "print JSON")
+	asJSON := fs.Bool("json", false, "print JSON, as /v1/status of the agent's socket says it")
 	wait := fs.Duration("wait", 0, "wait this long for an agent that is about to start, such as 10s")
-	if err := parse(fs, args, 0, 0); err != nil {
+	noColor := fs.Bool("no-color", false, "do not colour; nor is it done where NO_COLOR is set, or the output is no terminal")
+	if err := parse(fs, args, 0, 1); err != nil {
 		return err
 	}
-	body, err := callWaiting(ctx, *wait, *socket, "/v1/status")
+	only := fs.Arg(0)
+	target := "/v1/status"
+	if only != "" {
+		target += "?processes=20"
+	}
+	body, err := callWaiting(ctx, *wait, *socket, target)
 	if err != nil {
 		return err
 	}
-	var now agent.Status
-	if err := json.Unmarshal(body, &now); err != nil {
-		return fmt.Errorf("the agent's answer to status is not understood: %w; is it of another version?", err)
+	now, err := parseStatus(body)
+	if err != nil {
+		return err
+	}
+	if only != "" && !inUse(now, only) {
+		names := upstreamNames(ctx, *socket)
+		if !slices.Contains(names, only) {
+			return fmt.Errorf("no upstream of the policies is called %q%s; resagent status shows those in use", only, didYouMean(only, names))
+		}
 	}
 	if *asJSON {
+		if only != "" {
+			if body, err = onlyOf(body, only); err != nil {
+				return err
+			}
+		}
 		return printJSON(json.RawMessage(body)) // also what a newer agent says
 	}
-	printStatus(os.Stdout, *socket, now, time.Now())
-	return nil
+	if !hasRecent(now) {
+		// Nobody looked for a minute: what happens now takes two looks.
+		if now, err = askAgain(ctx, *socket, target); err != nil {
+			return err
+		}
+	}
+	width, height := window(os.Stdout)
+	screen := statusScreen(*socket, now, only, time.Now(), width, height)
+	var out bytes.Buffer
+	for _, l := range screen {
+		out.WriteString(l.fit(width).text(coloured(os.Stdout, *noColor)) + "\n")
+	}
+	_, err = os.Stdout.Write(out.Bytes())
+	return err
+}
+
+func parseStatus(body []byte) (s agent.Status, err error) {
+	if err := json.Unmarshal(body, &s); err != nil {
+		return s, fmt.Errorf("the agent's answer to status is not understood: %w; is it of another version?", err)
+	}
+	return s, nil
+}
+
+func inUse(s agent.Status, name string) bool {
+	return slices.ContainsFunc(s.Upstreams, func(u agent.UpstreamStatus) bool { return u.Name == name })
+}
+
+// lookAgain is how long two looks are apart of which the second tells what
+// happens now.
+const lookAgain = time.Second
+
+// hasRecent says whether the agent told of the last seconds, or nobody calls.
+func hasRecent(s agent.Status) bool {
+	const old = 15 // seconds: a failure of now would be lost in them
+	return !slices.ContainsFunc(s.Upstreams, func(u agent.UpstreamStatus) bool {
+		return u.Counting > 0 && (u.Recent == nil || u.Recent.Seconds > old)
+	})
+}
+
+func askAgain(ctx context.Context, socket, target string) (agent.Status, error) {
+	select {
+	case <-ctx.Done():
+		return agent.Status{}, ctx.Err()
+	case <-time.After(lookAgain):
+	}
+	body, err := call(ctx, socket, "GET", target)
+	if err != nil {
+		return agent.Status{}, err
+	}
+	return parseStatus(body)
+}
+
+// onlyOf leaves of an answer to status what is said of one upstream and of the
+// agent.
+func onlyOf(body []byte, name string) ([]byte, error) {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(body, &all); err != nil {
+		return nil, fmt.Errorf("the agent's answer to status is not understood: %w; is it of another version?", err)
+	}
+	for _, key := range []string{"upstreams", "limits", "circuits", "overrides"} {
+		var list []json.RawMessage
+		if json.Unmarshal(all[key], &list) != nil {
+			continue
+		}
+		kept := slices.DeleteFunc(list, func(one json.RawMessage) bool {
+			var of struct{ Name, Upstream string }
+			return json.Unmarshal(one, &of) != nil || of.Name != name && of.Upstream != name
+		})
+		all[key], _ = json.Marshal(append([]json.RawMessage{}, kept...))
+	}
+	var forced map[string]json.RawMessage
+	if json.Unmarshal(all["forced"], &forced) == nil {
+		delete(all, "forced")
+		if one, ok := forced[name]; ok {
+			all["forced"], _ = json.Marshal(map[string]json.RawMessage{name: one})
+		}
+	}
+	return json.Marshal(all)
 }
 
 // callWaiting is a GET, tried for the time wait until an agent answers.
@@ -55,64 +143,6 @@ func callWaiting(ctx context.Context, wait time.Duration, socket, target string)
 		case <-ctx.Done():
 			return nil, err
 		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-// printStatus shows the agent, then a line for each limit.
-func printStatus(w io.Writer, socket string, s agent.Status, now time.Time) {
-	users := map[int]bool{}
-	for _, one := range s.Sessions {
-		users[one.UID] = true
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	defer t.Flush()
-	fmt.Fprintf(t, "agent\t%s, pid %d, up %v\n", socket, s.PID, now.Sub(s.Started).Round(time.Second))
-	fmt.Fprintf(t, "policies\tgeneration %d, %s\n", s.Generation, count(s.Named, "upstream", "upstreams"))
-	fmt.Fprintf(t, "sessions\t%s of %s\n", count(len(s.Sessions), "process", "processes"), count(len(users), "user", "users"))
-	fmt.Fprintf(t, "ledger\t%s\n", printable(s.Ledger))
-	if s.Refused != "" {
-		first, _, _ := strings.Cut(s.Refused, "\n")
-		fmt.Fprintf(t, "refused\tthe last reload: %s\n", printable(first))
-	}
-	for _, o := range s.Overrides {
-		fmt.Fprintf(t, "override\t%s\n", printable(overrideText(o)))
-	}
-	printCircuits(t, s)
-	if len(s.Limits) == 0 {
-		return
-	}
-	fmt.Fprint(t, "\nUPSTREAM\tKIND\tLIMIT\tIN USE\tIDLE\tWAITING\tLEFT\tPROCESSES\n")
-	for _, l := range s.Limits {
-		left := strconv.Itoa(l.Level)
-		if l.Kind == wire.Bulkhead {
-			left = strconv.Itoa(max(0, l.Limit-l.Granted-l.Extra))
-		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\t%d\n", printable(l.Upstream), printable(string(l.Kind)),
-			l.Limit, l.InUse+l.Extra, l.Available, l.Waiting, left, l.Processes)
-	}
-}
-
-// printCircuits shows those that are not closed by themselves, and why.
-func printCircuits(t io.Writer, s agent.Status) {
-	head := "\nCIRCUITS\n"
-	line := func(upstream, authority, state string) {
-		fmt.Fprintf(t, "%s%s\t%s\t%s\n", head, printable(upstream), printable(authority), printable(state))
-		head = ""
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Forced)) {
-		f := s.Forced[name]
-		line(name, "every authority", fmt.Sprintf("forced %s until %s by %s: %s", f.To, f.Until.Local().Format(time.RFC3339), f.By, f.Reason))
-	}
-	for _, c := range s.Circuits {
-		if c.State != "closed" && c.Forced == nil {
-			line(c.Upstream, c.Authority, fmt.Sprintf("%s: %s", c.State, c.Why))
-		}
-		if !c.PausedUntil.IsZero() {
-			line(c.Upstream, c.Authority, fmt.Sprintf("paused until %s: pid %d was told to wait by Retry-After", c.PausedUntil.Local().Format(time.RFC3339), c.PausedBy))
-		}
-		for pid, n := range c.OwnTroubles {
-			line(c.Upstream, c.Authority, fmt.Sprintf("%s of pid %d's own", count(int(min(n, 1<<40)), "trouble", "troubles"), pid))
 		}
 	}
 }

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/resagent/resagent/agent"
+)
+
+const (
+	leastInterval = 100 * time.Millisecond
+	mostInterval  = time.Hour
+)
+
+// top is `resagent top`: on a terminal live, until q; elsewhere frames.
+func top(ctx context.Context, fs *pflag.FlagSet, args []string) error {
+	socket := socketFlag(fs)
+	interval := fs.Duration("interval", 2*time.Second, "the time between two frames, 100ms to 1h")
+	frames := fs.IntP("frames", "n", 0, "end after so many frames; 0: live on a terminal, one frame elsewhere")
+	once := fs.Bool("once", false, "print one frame, without keys; the same as --frames 1")
+	processes := fs.BoolP("processes", "p", false, "begin with the processes")
+	noColor := fs.Bool("no-color", false, "do not colour; nor is it done where NO_COLOR is set, or TERM is dumb")
+	asJSON := fs.Bool("json", false, "print each frame as a line of JSON, as status does")
+	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	switch {
+	case *interval < leastInterval || *interval > mostInterval:
+		return usageError{fmt.Errorf("--interval %v: write %v to %v", *interval, leastInterval, mostInterval)}
+	case *frames < 0:
+		return usageError{fmt.Errorf("--frames %d: write 1 or more", *frames)}
+	case *once && *frames > 1:
+		return usageError{errors.New("--once and --frames: write one of them")}
+	}
+	m := newTopModel(*socket, *interval)
+	m.processes = *processes
+	l := &topRun{
+		topModel: m, colour: coloured(os.Stdout, *noColor),
+		ask: func(ctx context.Context, processes int) (agent.Status, error) {
+			body, err := call(ctx, *socket, "GET", fmt.Sprintf("/v1/status?processes=%d", processes))
+			if err != nil {
+				return agent.Status{}, err
+			}
+			return parseStatus(body)
+		},
+	}
+	if *asJSON {
+		return jsonFrames(ctx, *socket, max(1, *frames), *interval)
+	}
+	if *once || *frames > 0 || !isTerminal(os.Stdout) || !isTerminal(os.Stdin) {
+		return l.print(ctx, max(1, *frames))
+	}
+	l.terminal = terminal{in: os.Stdin, out: os.Stdout}
+	return l.run(ctx)
+}
+
+// topRun is top at work: the model, its terminal, and where answers come from.
+type topRun struct {
+	*topModel
+	terminal
+	colour bool
+	ask    func(ctx context.Context, processes int) (agent.Status, error)
+}
+
+// The number of processes of each upstream that are asked for: more where they
+// are what is shown.
+const (
+	fewProcesses  = 5
+	manyProcesses = 4096
+)
+
+func (l *topRun) next(ctx context.Context) (agent.Status, error) {
+	if l.processes {
+		return l.ask(ctx, manyProcesses)
+	}
+	return l.ask(ctx, fewProcesses)
+}
+
+// print writes frames one below the other.
+func (l *topRun) print(ctx context.Context, frames int) error {
+	for i := range frames {
+		if i > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(l.interval):
+			}
+			fmt.Println()
+		}
+		s, err := l.next(ctx)
+		if err == nil && i == 0 && !hasRecent(s) {
+			l.take(s, time.Now())
+			time.Sleep(lookAgain)
+			s, err = l.next(ctx)
+		}
+		switch {
+		case err != nil && i == 0:
+			return err
+		case err != nil:
+			l.fail(err, time.Now())
+		default:
+			l.take(s, time.Now())
+		}
+		width, _ := window(os.Stdout)
+		for _, row := range l.screen(width, 0, time.Now()) {
+			if _, err := fmt.Println(row.text(l.colour)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// jsonFrames prints what the agent says, a line for each frame.
+func jsonFrames(ctx context.Context, socket string, frames int, interval time.Duration) error {
+	for i := range frames {
+		if i > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(interval):
+			}
+		}
+		body, err := call(ctx, socket, "GET", fmt.Sprintf("/v1/status?processes=%d", manyProcesses))
+		if err != nil {
+			return err
+		}
+		var row bytes.Buffer
+		if err := json.Compact(&row, body); err != nil {
+			return fmt.Errorf("the agent's answer to status is not understood: %w; is it of another version?", err)
+		}
+		if _, err := fmt.Println(row.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answer is what came of asking the agent.
+type answer struct {
+	status agent.Status
+	err    error
+	panic  any
+}
+
+// run is top on a terminal. The first answer must come; after that the agent
+// may go and come back.
+func (l *topRun) run(ctx context.Context) (err error) {
+	s, err := l.next(ctx)
+	if err != nil {
+		return err
+	}
+	l.take(s, time.Now())
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	defer l.close()
+	if err := l.open(); err != nil {
+		return err
+	}
+	typed := make(chan string)
+	go func() {
+		defer close(typed)
+		for buffer := make([]byte, 256); ; {
+			n, err := l.in.Read(buffer)
+			if err != nil {
+				return
+			}
+			typed <- string(buffer[:n])
+		}
+	}()
+	answers := make(chan answer, 1)
+	asking := false
+	ask := func() {
+		if asking || l.paused {
+			return
+		}
+		asking = true
+		n := fewProcesses
+		if l.processes {
+			n = manyProcesses
+		}
+		go func() {
+			a := answer{}
+			defer func() {
+				a.panic = recover() // it is the main goroutine that restores the terminal
+				answers <- a
+			}()
+			a.status, a.err = l.ask(ctx, n)
+		}()
+	}
+	due := time.NewTicker(l.interval)
+	defer due.Stop()
+	clock := time.NewTicker(min(l.interval, time.Second)) // for the times that pass
+	defer clock.Stop()
+	first := time.After(lookAgain) // when the agent can say what happens now
+	rest := ""
+	for {
+		width, height := window(l.out)
+		var rows []string
+		for _, row := range l.screen(max(1, width), max(1, height), time.Now()) {
+			rows = append(rows, row.text(l.colour))
+		}
+		if err := l.draw(rows); err != nil {
+			return fmt.Errorf("top: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-clock.C:
+		case <-first:
+			ask()
+		case <-due.C:
+			ask()
+		case a := <-answers:
+			asking = false
+			switch {
+			case a.panic != nil:
+				panic(a.panic)
+			case a.err != nil:
+				l.fail(a.err, time.Now())
+			case !l.paused:
+				l.take(a.status, time.Now())
+			}
+		case text, ok := <-typed:
+			if !ok {
+				return nil // the terminal is gone
+			}
+			var keys []string
+			keys, rest = keysOf(rest + text)
+			for _, k := range keys {
+				if k == "redraw" {
+					l.last = nil
+				}
+				if l.key(k) {
+					return nil
+				}
+				if k == "p" {
+					ask()
+				}
+			}
+		case s := <-signals:
+			switch s {
+			case syscall.SIGWINCH:
+				l.last = nil
+			case syscall.SIGTSTP:
+				err = l.suspend()
+			case syscall.SIGCONT: // the shell may have changed the terminal
+				err = l.open()
+			default:
+				l.close()
+				dieOf(s)
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
