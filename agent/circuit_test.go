@@ -179,6 +179,9 @@ func TestCircuitLife(t *testing.T) {
 	p.is(page.CircuitHalfOpen)
 	p.c.probeEnded(p.procs[0], first, "failure", p.now)
 	p.is(page.CircuitOpen)
+	if want := "the probe of pid 0 failed; at first: 20 failures in a row, in 4 of the 4 processes that call"; p.c.why != want {
+		t.Errorf("it is open because %q, want %q", p.c.why, want)
+	}
 	if d := p.c.word.Until() - p.now; d < 10*time.Second || d > 11*time.Second {
 		t.Errorf("the second opening is for %v, want 10 s and up to a tenth more", d)
 	}

@@ -4,6 +4,7 @@ package integration
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,10 @@ func TestCircuitIsShared(t *testing.T) {
 	u.allow(0)
 	u.sick.Store(false)
 	h.eventually("closed", func() bool { return h.circuit().State == "closed" })
+	if out, problems, err := h.run("events"); err != nil ||
+		!regexp.MustCompile(`(?m)  circuit-open shop: http://\S+: .+, in \d+ of the 12 processes that call; the next probe in [\d.]+m?s$`).MatchString(out) {
+		t.Errorf("events do not say why it opened: %v\n%s%s", err, out, problems)
+	}
 	before := make([]int, processes)
 	u.mu.Lock()
 	for i, w := range all {
@@ -188,6 +193,8 @@ func TestOpenCircuitOutlivesTheAgent(t *testing.T) {
 	h.eventually("known to all again", func() bool { return h.circuit().Callers == 4 })
 	if c := h.circuit(); c.State != "open" || c.Until.Sub(until).Abs() > time.Second {
 		t.Errorf("after the restart %+v, want open until %v", c, until)
+	} else if !regexp.MustCompile(`^as an earlier agent left it; at first: \d+ failures in a row, in \d of the 4 processes that call$`).MatchString(c.Why) {
+		t.Errorf("after the restart it is open because %q", c.Why)
 	}
 	if n := u.count().calls - before; n != 0 {
 		t.Errorf("%d calls passed an open circuit", n)
