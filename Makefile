@@ -93,6 +93,9 @@ install: ## Install binary, units and a first policy file under DESTDIR, PREFIX 
 	install -m 644 policies/policyfile/schema.json $(DESTDIR)$(PREFIX)/share/resagent/policies.schema.json
 	test -e $(DESTDIR)$(SYSCONF)/resagent/policies.yaml || install -m 644 systemd/policies.yaml $(DESTDIR)$(SYSCONF)/resagent/policies.yaml
 
+bin/resagent: # For a dry run of what needs it; install and deb build it anew
+	$(BUILD) -o $@ ./cmd/resagent
+
 # What the binary says of itself, and is installed beside it.
 bin/share/resagent.1: bin/resagent
 	@mkdir -p bin/share && for s in bash zsh fish; do ./bin/resagent completion $$s > bin/share/$$s || exit 1; done
