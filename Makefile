@@ -85,6 +85,7 @@ install: ## Install binary, units and a first policy file under DESTDIR, PREFIX 
 	install -D -m 644 systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/resagent.conf
 	$(MAKE) bin/share/resagent.1
 	install -D -m 644 bin/share/resagent.1 $(DESTDIR)$(PREFIX)/share/man/man1/resagent.1
+	install -D -m 644 bin/share/resagent-policies.5 $(DESTDIR)$(PREFIX)/share/man/man5/resagent-policies.5
 	install -D -m 644 bin/share/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/resagent
 	install -D -m 644 bin/share/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_resagent
 	install -D -m 644 bin/share/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/resagent.fish
@@ -99,7 +100,7 @@ bin/resagent: # For a dry run of what needs it; install and deb build it anew
 # What the binary says of itself, and is installed beside it.
 bin/share/resagent.1: bin/resagent
 	@mkdir -p bin/share && for s in bash zsh fish; do ./bin/resagent completion $$s > bin/share/$$s || exit 1; done
-	@RESAGENT_SOCKET= ./bin/resagent __man > $@ && gzip -9nkf $@
+	@RESAGENT_SOCKET= ./bin/resagent __man > $@ && ./bin/resagent __man-policies > bin/share/resagent-policies.5 && gzip -9nkf $@ bin/share/resagent-policies.5
 
 deb: ## Build dist/resagent_*.deb
 	$(BUILD) -o bin/resagent ./cmd/resagent && mkdir -p $(DIST)

@@ -118,6 +118,8 @@ func dispatch(ctx context.Context, args []string) error {
 	case "__man":
 		manual(os.Stdout)
 		return nil
+	case "__man-policies":
+		return policiesManual(os.Stdout)
 	}
 	names := []string{"help"}
 	for _, c := range commands {

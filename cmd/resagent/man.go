@@ -51,11 +51,13 @@ The agent's socket, where it is not /run/resagent/agent.sock.
 .SH FILES
 .TP
 .I /etc/resagent/policies.yaml, /etc/resagent/policies.d/*.yaml
-The policies. The first one, as it is installed, explains them.
+The policies, see
+.BR resagent\-policies (5).
 .TP
 .I /run/resagent/agent.sock, /run/resagent/admin.sock
 The agent's sockets: for processes, and for changes.
 .SH SEE ALSO
+.BR resagent\-policies (5),
 .BR systemctl (1),
 .BR journalctl (1)
 `)

@@ -3,9 +3,11 @@ package policyfile
 import (
 	"encoding/json"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/resagent/resagent/policies"
 )
@@ -78,6 +80,82 @@ func keysOfSchema(root, node map[string]any, path string) (paths []string) {
 		paths = append(append(paths, at), keysOfSchema(root, below.(map[string]any), at)...)
 	}
 	return paths
+}
+
+// What the schema says to be built in is built in, and it says so of all that
+// is: editors and resagent-policies(5) show it.
+func TestSchemaSaysWhatIsBuiltIn(t *testing.T) {
+	set, err := Parse("all.yaml", []byte(`version: 1
+upstreams:
+  all:
+    hedge: {}
+    bulkhead: {max_concurrent: 1}
+    rate_limit: {rate: 1/s}
+    idempotency: {}
+    fallback: {stale: {max_stale: 1h}, static: {}}
+    connections: {max_per_host: 1}
+    propagation: {attempt_header: X-Attempt}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := policies.Compile(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(Schema, &schema); err != nil {
+		t.Fatal(err)
+	}
+	said := regexp.MustCompile(`Built-in: (.*)\.$`)
+	derived := map[string]string{"bulkhead.max_waiting": "twice max_concurrent", "rate_limit.burst": "one second of rate, rounded up"}
+	checked := 0
+	for _, v := range snapshot.ExplainNamed("all").Values {
+		if v.Source != policies.FromBuiltIn {
+			continue
+		}
+		description := descriptionOf(schema, v.Path)
+		got := ""
+		if m := said.FindStringSubmatch(description); m != nil {
+			got = m[1]
+		}
+		want, ok := derived[v.Path]
+		if !ok {
+			want = v.Value
+		}
+		a, errA := time.ParseDuration(got)
+		b, errB := time.ParseDuration(want)
+		switch {
+		case got == want || errA == nil && errB == nil && a == b:
+			checked++
+		case got == "" && (want == "" || want == "none" || want == "{}"):
+		default:
+			t.Errorf("%s: the schema says built-in %q, and it is %q: %s", v.Path, got, want, description)
+		}
+	}
+	if checked < 30 {
+		t.Errorf("%d values were compared; the walk is broken", checked)
+	}
+}
+
+// descriptionOf gives what the schema says of a key of a policy.
+func descriptionOf(schema map[string]any, path string) string {
+	definitions := schema["$defs"].(map[string]any)
+	follow := func(node map[string]any) map[string]any {
+		if ref, ok := node["$ref"].(string); ok {
+			return definitions[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any)
+		}
+		return node
+	}
+	node := definitions["policy"].(map[string]any)
+	for name := range strings.SplitSeq(path, ".") {
+		node, _ = follow(node)["properties"].(map[string]any)[name].(map[string]any)
+	}
+	if said, ok := node["description"].(string); ok {
+		return said
+	}
+	said, _ := follow(node)["description"].(string)
+	return said
 }
 
 // Each object of the schema refuses keys it does not know, as the reader does.
