@@ -12,12 +12,12 @@ import (
 type Error struct {
 	// Path of the value in the set, such as
 	// "upstreams.payments.retry.max_attempts". Empty for the set as a whole.
-	Path string
+	Path string `json:"path"`
 	// Position in a file; the zero Position where the set came from no file.
-	Position Position
+	Position Position `json:"position,omitzero"`
 	// Problem says what is wrong, Want what to write instead.
-	Problem string
-	Want    string
+	Problem string `json:"problem"`
+	Want    string `json:"want"`
 }
 
 // Error gives one line: where, what, and what to write instead.

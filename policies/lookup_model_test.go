@@ -56,7 +56,14 @@ func asInt(b bool) int {
 	return 0
 }
 
-func TestLookupAgreesWithModel(t *testing.T) {
+// generated are random parts of sets and requests, of so few names that they
+// meet.
+type generated struct {
+	name, port, path *rapid.Generator[string]
+	match            *rapid.Generator[Match]
+}
+
+func generators() generated {
 	label := rapid.SampledFrom([]string{"a", "b", "c"})
 	name := rapid.Custom(func(t *rapid.T) string {
 		return strings.Join(rapid.SliceOfN(label, 1, 4).Draw(t, "labels"), ".")
@@ -79,30 +86,46 @@ func TestLookupAgreesWithModel(t *testing.T) {
 			Methods: rapid.SampledFrom([][]string{nil, nil, {"GET"}, {"POST"}, {"POST", "PUT"}}).Draw(t, "methods"),
 		}
 	})
-	rapid.Check(t, func(t *rapid.T) {
-		set := &Set{Version: 1, Upstreams: map[string]Policy{}}
-		for i, m := range rapid.SliceOfN(match, 0, 20).Draw(t, "matches") {
-			name := fmt.Sprintf("u%d", i%7)
-			p := set.Upstreams[name]
-			p.Match = append(p.Match, m)
+	return generated{name, port, path, match}
+}
+
+// set draws one of so many upstreams.
+func (g generated) set(t *rapid.T, upstreams int) *Set {
+	set := &Set{Version: 1, Upstreams: map[string]Policy{}}
+	for i, m := range rapid.SliceOfN(g.match, 0, 20).Draw(t, "matches") {
+		name := fmt.Sprintf("u%d", i%upstreams)
+		p := set.Upstreams[name]
+		p.Match = append(p.Match, m)
+		set.Upstreams[name] = p
+		if _, err := Compile(set); err != nil {
+			// A tie: this match cannot be in the set.
+			p.Match = p.Match[:len(p.Match)-1]
 			set.Upstreams[name] = p
-			if _, err := Compile(set); err != nil {
-				// A tie: this match cannot be in the set.
-				p.Match = p.Match[:len(p.Match)-1]
-				set.Upstreams[name] = p
-			}
 		}
+	}
+	return set
+}
+
+// request draws a method and a URL.
+func (g generated) request(t *rapid.T) (method string, u *url.URL) {
+	u = &url.URL{
+		Scheme: rapid.SampledFrom([]string{"http", "https"}).Draw(t, "scheme"),
+		Host:   g.name.Draw(t, "host") + g.port.Draw(t, "port"),
+		Path:   g.path.Draw(t, "path"),
+	}
+	return rapid.SampledFrom([]string{"GET", "POST", "PUT"}).Draw(t, "method"), u
+}
+
+func TestLookupAgreesWithModel(t *testing.T) {
+	g := generators()
+	rapid.Check(t, func(t *rapid.T) {
+		set := g.set(t, 7)
 		snapshot, err := Compile(set)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 20 {
-			u := &url.URL{
-				Scheme: rapid.SampledFrom([]string{"http", "https"}).Draw(t, "scheme"),
-				Host:   name.Draw(t, "host") + port.Draw(t, "port"),
-				Path:   path.Draw(t, "path"),
-			}
-			method := rapid.SampledFrom([]string{"GET", "POST", "PUT"}).Draw(t, "method")
+			method, u := g.request(t)
 			got := ""
 			if upstream := snapshot.Lookup(method, u); upstream != nil {
 				got = upstream.Name

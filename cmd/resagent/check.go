@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/pflag"
 
@@ -40,33 +41,79 @@ func (p policyFiles) load() (*policies.Snapshot, error) {
 	return policyfile.Load(*p.file, folders...)
 }
 
+// checked is what there is to say of one file, or of one with its drop-ins.
+type checked struct {
+	File      string             `json:"file"`
+	OK        bool               `json:"ok"`
+	Upstreams int                `json:"upstreams"`
+	Error     string             `json:"error,omitempty"` // where it could not be read
+	Mistakes  policies.Errors    `json:"mistakes,omitempty"`
+	Warnings  []policies.Warning `json:"warnings,omitempty"`
+
+	err error
+}
+
 // check is `resagent check`. Without arguments it checks what the agent would
 // read, else each file by itself.
 func check(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	files := policyFlags(fs)
+	strict := fs.Bool("strict", false, "fail on warnings too")
+	asJSON := fs.Bool("json", false, "print JSON")
 	if err := parse(fs, args, 0, -1); err != nil {
 		return err
 	}
-	if fs.NArg() == 0 {
-		set, err := files.load()
-		if err != nil {
-			return err
-		}
-		fmt.Printf("%s: ok, %s\n", *files.file, count(set.Len(), "upstream", "upstreams"))
-		return nil
-	}
-	if fs.Changed("policies") || fs.Changed("policies-dir") {
+	if fs.NArg() > 0 && (fs.Changed("policies") || fs.Changed("policies-dir")) {
 		return usageError{errors.New("check takes either files or --policies and --policies-dir, not both")}
 	}
-	var failed error
+	var all []checked
+	if fs.NArg() == 0 {
+		set, err := files.load()
+		all = append(all, checkedOf(*files.file, set, err, *strict))
+	}
 	for _, name := range fs.Args() {
 		set, err := policyfile.Load(name)
-		if err != nil {
-			printError(err)
+		all = append(all, checkedOf(name, set, err, *strict))
+	}
+	var failed error
+	for _, c := range all {
+		if !c.OK {
 			failed = errShown
-			continue
 		}
-		fmt.Printf("%s: ok, %s\n", name, count(set.Len(), "upstream", "upstreams"))
+		if !*asJSON {
+			c.print()
+		}
+	}
+	if *asJSON {
+		if err := printJSON(map[string]any{"ok": failed == nil, "files": all}); err != nil {
+			return err
+		}
 	}
 	return failed
+}
+
+// checkedOf takes what loading a file gave.
+func checkedOf(file string, set *policies.Snapshot, err error, strict bool) checked {
+	c := checked{File: file, Upstreams: set.Len(), Warnings: set.Warnings(), err: err}
+	if err != nil && !errors.As(err, &c.Mistakes) {
+		c.Error = err.Error()
+	}
+	if strict && err == nil && len(c.Warnings) > 0 {
+		c.err = fmt.Errorf("%s: %s, and --strict allows none", file, count(len(c.Warnings), "warning", "warnings"))
+	}
+	c.OK = c.err == nil
+	return c
+}
+
+func (c checked) print() {
+	for _, w := range c.Warnings {
+		fmt.Fprintln(os.Stderr, printable(w.String()))
+	}
+	switch {
+	case c.err != nil:
+		printError(c.err)
+	case len(c.Warnings) > 0:
+		fmt.Printf("%s: ok, %s, %s\n", c.File, count(c.Upstreams, "upstream", "upstreams"), count(len(c.Warnings), "warning", "warnings"))
+	default:
+		fmt.Printf("%s: ok, %s\n", c.File, count(c.Upstreams, "upstream", "upstreams"))
+	}
 }

@@ -28,7 +28,7 @@ type command struct {
 // them. A new one is one line here and a file of its own.
 var commands = []command{
 	{"serve", "", "Run the agent", serve},
-	{"check", "[FILE...]", "Check policy files, all errors at once", check},
+	{"check", "[FILE...]", "Check policy files: all errors at once, and warnings of what is hardly meant", check},
 	{"status", "[UPSTREAM]", "Show how the upstreams of the host are, and why; or all that is known of one", status},
 	{"top", "", "Watch the upstreams and processes of the host, live", top},
 	{"explain", "METHOD URL", "Show which policy a call gets, and where it is written", explain},

@@ -73,8 +73,12 @@ func TestPoliciesManualExamples(t *testing.T) {
 			t.Errorf("%s\n%s%v", e.says, e.file, err)
 			continue
 		}
-		if _, err := policies.Compile(set); err != nil {
+		snapshot, err := policies.Compile(set)
+		if err != nil {
 			t.Errorf("%s\n%s%v", e.says, e.file, err)
+		}
+		for _, w := range snapshot.Warnings() {
+			t.Errorf("%s\n%s%v", e.says, e.file, w)
 		}
 	}
 }

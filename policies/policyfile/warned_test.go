@@ -1,0 +1,101 @@
+package policyfile
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/resagent/resagent/policies"
+)
+
+// Each of these files is good, and has the warnings of its golden file: the
+// mistakes it makes, and nothing on its right neighbours.
+func TestWarnedFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/warned/*.yaml")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("found %d files (%v), want 10 or more", len(files), err)
+	}
+	rules := map[string]bool{}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		t.Run(name, func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			for _, w := range warningsOf(t, filepath.Base(file), string(data)) {
+				got.WriteString(w.String() + "\n")
+				rules[w.Rule] = true
+			}
+			golden := strings.TrimSuffix(file, ".yaml") + ".golden"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.String() != string(want) {
+				t.Errorf("the warnings are\n%swant\n%s", &got, want)
+			}
+		})
+	}
+	// No rule without a file that has it warn.
+	for _, source := range []string{"lint.go", "lint_rules.go", "lint_effect.go", "lint_matches.go"} {
+		text, err := os.ReadFile("../" + source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?:l\.warn\(|Rule: +)"([a-z-]+)"`).FindAllStringSubmatch(string(text), -1) {
+			if !rules[m[1]] {
+				t.Errorf("no file in testdata/warned has the warning %s", m[1])
+			}
+		}
+	}
+}
+
+// What we ship and show is clean.
+func TestShippedFilesAreClean(t *testing.T) {
+	read := func(path string) string {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	texts := map[string]string{
+		"design.yaml":   read("testdata/design.yaml"),
+		"policies.yaml": read("../../systemd/policies.yaml"),
+	}
+	for _, m := range regexp.MustCompile("(?s)```yaml (\\S+)\n(.*?)```").FindAllStringSubmatch(read("../../README.md"), -1) {
+		if m[1] != "broken.yaml" {
+			texts["README's "+m[1]] = m[2]
+		}
+	}
+	if len(texts) < 4 {
+		t.Errorf("found %d texts; README.md is not understood", len(texts))
+	}
+	for name, text := range texts {
+		for _, w := range warningsOf(t, name, text) {
+			t.Error(w)
+		}
+	}
+}
+
+func warningsOf(t *testing.T, name, text string) []policies.Warning {
+	t.Helper()
+	set, err := Parse(name, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := policies.Compile(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snapshot.Warnings()
+}
