@@ -76,7 +76,10 @@ type Agent struct {
 	kick        chan struct{}
 	overrides   overrides
 	events      events
-	refused     string // why the last reload was; empty: it was not
+	history     map[limitKey]*series
+	sampled     []*limit // for sample, which runs in one goroutine
+	views       []view   // likewise
+	refused     string   // why the last reload was; empty: it was not
 	samples     samples
 	quiet       quiet // what was logged of peers
 	askedOnce   sync.Once
@@ -122,6 +125,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.loop(ctx) })
 	wg.Go(func() { a.beat(ctx) })
+	wg.Go(func() { a.record(ctx) })
 	for _, l := range listeners {
 		wg.Go(func() {
 			if err := l.server.Serve(newBounded(a, l.UnixListener)); !errors.Is(err, http.ErrServerClosed) {

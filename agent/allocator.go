@@ -165,6 +165,12 @@ func (h *holder) left() bool {
 // nothing beyond the ledger.
 func (a *allocator) read(l *limit, now time.Duration) []view {
 	views := make([]view, len(l.holders))
+	a.readInto(views, l, now)
+	return views
+}
+
+// readInto is read into views, one for each holder.
+func (a *allocator) readInto(views []view, l *limit, now time.Duration) {
 	for i, h := range l.holders {
 		v := &views[i]
 		*v = view{uid: h.process.id.uid, granted: h.granted, inUse: h.granted, since: h.since, turn: h.turn, batch: h.batch}
@@ -193,7 +199,9 @@ func (a *allocator) read(l *limit, now time.Duration) []view {
 			v.waiting = waiting - v.due
 		}
 	}
-	return views
+	if l.series != nil {
+		a.observe(l, views, now)
+	}
 }
 
 // look decides about one limit, and does it.

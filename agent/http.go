@@ -93,6 +93,7 @@ func (a *Agent) reading() *http.ServeMux {
 	mux.HandleFunc("GET /v1/policies", a.policies)
 	mux.HandleFunc("GET /v1/explain", a.explain)
 	mux.HandleFunc("GET /v1/events", a.eventsAfter)
+	mux.HandleFunc("GET /v1/history", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.History()) })
 	mux.HandleFunc("GET /metrics", a.metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		a.mu.Lock()

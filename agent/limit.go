@@ -49,6 +49,11 @@ type limit struct {
 	looked  time.Duration  // the last time
 	turns   uint64         // counts grants, to serve the longest unserved first
 	users   map[int]uint64 // turns at each user's last grant
+
+	consumed uint64        // tokens that were used up since the limit is here
+	counted  uint64        // of those, the ones that its history has
+	series   *series       // its last minutes; nil: not used yet
+	sampleAt time.Duration // when it is to be read for them again
 }
 
 // holder is one process's part of a limit.

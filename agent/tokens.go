@@ -48,6 +48,7 @@ func (a *allocator) spent(l *limit, views []view) {
 	for i, h := range l.holders {
 		v := &views[i]
 		if left := v.available + v.inUse; left < h.granted {
+			l.consumed += uint64(h.granted - left)
 			a.setGranted(h, left)
 			v.granted = left
 		}
@@ -165,6 +166,7 @@ func (a *allocator) credit(h *holder) {
 	}
 	n := min(w.Available, h.granted)
 	l := h.limit
+	l.consumed += uint64(h.granted - n)
 	a.setGranted(h, 0)
 	switch l.kind {
 	case wire.RateLimit:

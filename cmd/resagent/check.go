@@ -50,14 +50,18 @@ type checked struct {
 	Mistakes  policies.Errors    `json:"mistakes,omitempty"`
 	Warnings  []policies.Warning `json:"warnings,omitempty"`
 
+	AgainstLive *tryout `json:"against_live,omitempty"`
+
 	err error
 }
 
 // check is `resagent check`. Without arguments it checks what the agent would
 // read, else each file by itself.
-func check(_ context.Context, fs *pflag.FlagSet, args []string) error {
+func check(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	files := policyFlags(fs)
 	strict := fs.Bool("strict", false, "fail on warnings too")
+	live := fs.Bool("against-live", false, "tell what the changed limits would have done in the last minutes, by what the agent saw")
+	socket := socketFlag(fs)
 	asJSON := fs.Bool("json", false, "print JSON")
 	if err := parse(fs, args, 0, -1); err != nil {
 		return err
@@ -65,14 +69,27 @@ func check(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	if fs.NArg() > 0 && (fs.Changed("policies") || fs.Changed("policies-dir")) {
 		return usageError{errors.New("check takes either files or --policies and --policies-dir, not both")}
 	}
+	if *live && fs.NArg() > 1 {
+		return usageError{errors.New("check --against-live takes one file, the whole set as it would be")}
+	}
 	var all []checked
+	var set *policies.Snapshot
 	if fs.NArg() == 0 {
-		set, err := files.load()
+		var err error
+		set, err = files.load()
 		all = append(all, checkedOf(*files.file, set, err, *strict))
 	}
 	for _, name := range fs.Args() {
-		set, err := policyfile.Load(name)
+		var err error
+		set, err = policyfile.Load(name)
 		all = append(all, checkedOf(name, set, err, *strict))
+	}
+	if *live && set != nil {
+		found, err := againstLive(ctx, *socket, set)
+		if err != nil {
+			return err
+		}
+		all[0].AgainstLive = &found
 	}
 	var failed error
 	for _, c := range all {
@@ -115,5 +132,8 @@ func (c checked) print() {
 		fmt.Printf("%s: ok, %s, %s\n", c.File, count(c.Upstreams, "upstream", "upstreams"), count(len(c.Warnings), "warning", "warnings"))
 	default:
 		fmt.Printf("%s: ok, %s\n", c.File, count(c.Upstreams, "upstream", "upstreams"))
+	}
+	if c.AgainstLive != nil {
+		c.AgainstLive.print(os.Stdout)
 	}
 }
