@@ -91,6 +91,7 @@ install: ## Install binary, units and a first policy file under DESTDIR, PREFIX 
 	install -D -m 644 bin/share/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/resagent.fish
 	install -d $(DESTDIR)$(PREFIX)/share/resagent
 	install -m 644 systemd/prometheus/alerts.yaml systemd/prometheus/dashboard.json $(DESTDIR)$(PREFIX)/share/resagent/
+	install -m 644 docs/openapi.yaml $(DESTDIR)$(PREFIX)/share/resagent/
 	install -m 644 policies/policyfile/schema.json $(DESTDIR)$(PREFIX)/share/resagent/policies.schema.json
 	test -e $(DESTDIR)$(SYSCONF)/resagent/policies.yaml || install -m 644 systemd/policies.yaml $(DESTDIR)$(SYSCONF)/resagent/policies.yaml
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,20 +48,24 @@ func FuzzAPI(f *testing.F) {
 		f.Fatal(err)
 	}
 	defer near.Close()
-	routes := []string{"POST /v1/overrides", "DELETE /v1/overrides", "GET /v1/overrides", "POST /v1/breakers", "POST /v1/reload",
-		"GET /v1/session", "GET /v1/policies", "GET /v1/explain", "GET /v1/status", "GET /v1/events", "GET /metrics", "GET /healthz"}
-	f.Add(uint8(0), "", `{"upstream":"a","values":{"bulkhead.max_concurrent":"20"},"for":"30m","reason":"r"}`)
-	f.Add(uint8(0), "", `{"upstream":"\u0000\u001b[2J","values":{"bulkhead.max_concurrent":"-1"},"for":"9999999h"}`)
-	f.Add(uint8(0), "", `{"values":{"a":"b","c":{}}}`)
-	f.Add(uint8(1), "upstream=a", "")
-	f.Add(uint8(3), "upstream=a&to=open&for=30m&reason=r", "")
-	f.Add(uint8(3), "upstream=%00%1b&to=closed&for=-1h", "")
-	f.Add(uint8(4), "", "{")
-	f.Add(uint8(7), "method=%0a&url=http://a:99999/%zz", "")
-	f.Add(uint8(9), "after=-1&wait=x", "")
+	routes := a.routes()
+	at := func(method, path string) uint8 {
+		return uint8(slices.IndexFunc(routes, func(r route) bool { return r.method == method && r.path == path }))
+	}
+	overrides, clear, breakers := at("POST", "/v1/overrides"), at("DELETE", "/v1/overrides"), at("POST", "/v1/breakers")
+	f.Add(overrides, "", `{"upstream":"a","values":{"bulkhead.max_concurrent":"20"},"for":"30m","reason":"r"}`)
+	f.Add(overrides, "", `{"upstream":"\u0000\u001b[2J","values":{"bulkhead.max_concurrent":"-1"},"for":"9999999h"}`)
+	f.Add(overrides, "", `{"values":{"a":"b","c":{}}}`)
+	f.Add(clear, "upstream=a", "")
+	f.Add(breakers, "upstream=a&to=open&for=30m&reason=r", "")
+	f.Add(breakers, "upstream=%00%1b&to=closed&for=-1h", "")
+	f.Add(at("POST", "/v1/reload"), "", "{")
+	f.Add(at("GET", "/v1/explain"), "method=%0a&url=http://a:99999/%zz", "")
+	f.Add(at("GET", "/v1/events"), "after=-1&wait=x", "")
 	h := a.changing()
-	f.Fuzz(func(t *testing.T, route uint8, query, body string) {
-		method, path, _ := strings.Cut(routes[int(route)%len(routes)], " ")
+	f.Fuzz(func(t *testing.T, which uint8, query, body string) {
+		one := routes[int(which)%len(routes)]
+		method, path := one.method, one.path
 		// A stream of events ends with its caller.
 		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), connKey{}, net.Conn(near)), 50*time.Millisecond)
 		defer cancel()
@@ -69,8 +74,8 @@ func FuzzAPI(f *testing.F) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
 		if w.Code >= 400 {
-			var p struct{ Title, Detail string }
-			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Title == "" {
+			var p Problem
+			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Title == "" || p.Status != w.Code || !strings.HasPrefix(p.Type, ProblemTypes) {
 				t.Errorf("%s %s?%q %q: %d is not a problem that says what it is: %s", method, path, query, body, w.Code, w.Body)
 			}
 		}

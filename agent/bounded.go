@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"sync"
@@ -91,7 +92,7 @@ func (c *bounded) leave(uid int) {
 // so a peer that does not read delays nobody.
 func refuse(conn *net.UnixConn, why error) {
 	defer conn.Close()
-	body := fmt.Sprintf(`{"title":"no connection","status":503,"detail":%q}`, why.Error())
+	body, _ := json.Marshal(Problem{Type: ProblemTypes + noConnection, Title: "no connection", Status: 503, Detail: why.Error()})
 	conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 	fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }

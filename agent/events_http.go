@@ -41,7 +41,7 @@ func (a *Agent) eventsAfter(w http.ResponseWriter, r *http.Request) {
 	if text := r.FormValue("since"); text != "" {
 		var err error
 		if since, err = strconv.ParseUint(text, 10, 63); err != nil {
-			problem(w, http.StatusBadRequest, "since is not the ID of an event", "give a number, as in ?since=12")
+			problem(w, http.StatusBadRequest, wrongQuery, "since is not the ID of an event", "give a number, as in ?since=12")
 			return
 		}
 	}
@@ -55,7 +55,7 @@ func (a *Agent) eventsAfter(w http.ResponseWriter, r *http.Request) {
 	}
 	uid, _ := asker(r)
 	if !a.events.follow(uid) {
-		problem(w, http.StatusServiceUnavailable, "too many follow the events", "end one of them: at most "+strconv.Itoa(maxPerUser)+" of a user, "+strconv.Itoa(maxFollower)+" in all")
+		problem(w, http.StatusServiceUnavailable, tooMany, "too many follow the events", "end one of them: at most "+strconv.Itoa(maxPerUser)+" of a user, "+strconv.Itoa(maxFollower)+" in all")
 		return
 	}
 	defer a.events.unfollow(uid)

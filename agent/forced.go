@@ -103,22 +103,22 @@ func (a *Agent) breakers(w http.ResponseWriter, r *http.Request) {
 	if f.To != "auto" {
 		d, err := time.ParseDuration(q.Get("for"))
 		if err != nil {
-			problem(w, http.StatusBadRequest, "no time to force a circuit for", "for: write a duration such as 30m")
+			problem(w, http.StatusBadRequest, wrongQuery, "no time to force a circuit for", "for: write a duration such as 30m")
 			return
 		}
 		f.Until = time.Now().Add(d)
 	}
 	if len(f.Reason) > 500 {
-		problem(w, http.StatusBadRequest, "the reason is too long", "reason: write at most 500 bytes")
+		problem(w, http.StatusBadRequest, wrongQuery, "the reason is too long", "reason: write at most 500 bytes")
 		return
 	}
 	upstream := q.Get("upstream")
-	if err := a.Force(upstream, f); err != nil {
-		status := http.StatusUnprocessableEntity
-		if errors.Is(err, errNoUpstream) {
-			status = http.StatusNotFound
-		}
-		problem(w, status, "the circuit is as it was", err.Error())
+	switch err := a.Force(upstream, f); {
+	case errors.Is(err, errNoUpstream):
+		a.unknownUpstream(w, upstream)
+		return
+	case err != nil:
+		problem(w, http.StatusUnprocessableEntity, circuitAsItWas, "the circuit is as it was", err.Error())
 		return
 	}
 	a.events.add(Event{Kind: CircuitForced, Upstream: upstream, UID: &uid, PID: pid, Text: f.To + forTime(f) + ": " + f.Reason})

@@ -24,9 +24,9 @@ const (
 	// readEvery is how often a limit in use is looked at, and readIdleEvery one
 	// that nobody used in the last seconds. The looks of the allocator count
 	// too: while anyone waits there is one every 2 ms.
-	readEvery = 100 * time.Millisecond
-	readIdleEvery   = time.Second
-	inUseFor    = 5 * time.Second
+	readEvery     = 100 * time.Millisecond
+	readIdleEvery = time.Second
+	inUseFor      = 5 * time.Second
 	// readShare keeps the looks to 1/400 of a processor: on a host where one
 	// round takes long the next comes later.
 	readShare = 400

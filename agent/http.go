@@ -85,43 +85,20 @@ func (a *Agent) server(h http.Handler) *http.Server {
 	}
 }
 
-// reading is the agent's socket: nothing on it changes anything.
-func (a *Agent) reading() *http.ServeMux {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/session", a.session)
-	mux.HandleFunc("GET /v1/status", a.statusAsked)
-	mux.HandleFunc("GET /v1/policies", a.policies)
-	mux.HandleFunc("GET /v1/explain", a.explain)
-	mux.HandleFunc("GET /v1/events", a.eventsAfter)
-	mux.HandleFunc("GET /v1/history", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.History()) })
-	mux.HandleFunc("GET /metrics", a.metrics)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		reply(w, map[string]any{"status": "ok", "generation": a.generation})
-	})
-	return mux
+func (a *Agent) healthz(w http.ResponseWriter, _ *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	reply(w, map[string]any{"status": "ok", "generation": a.generation})
 }
 
-// changing is the admin socket.
-func (a *Agent) changing() *http.ServeMux {
-	mux := a.reading()
-	mux.HandleFunc("POST /v1/overrides", a.setOverride)
-	mux.HandleFunc("DELETE /v1/overrides", a.clearOverrides)
-	mux.HandleFunc("GET /v1/overrides", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, map[string]any{"overrides": append([]Override{}, a.Overrides()...)})
-	})
-	mux.HandleFunc("POST /v1/breakers", a.breakers)
-	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
-		uid, pid := asker(r)
-		done, err := a.reloadFor(Event{UID: &uid, PID: pid})
-		if err != nil {
-			problem(w, http.StatusUnprocessableEntity, "the policies have errors; the earlier ones go on", err.Error())
-			return
-		}
-		reply(w, done)
-	})
-	return mux
+func (a *Agent) reload(w http.ResponseWriter, r *http.Request) {
+	uid, pid := asker(r)
+	done, err := a.reloadFor(Event{UID: &uid, PID: pid})
+	if err != nil {
+		refused(w, refusedPolicies, "the policies have errors; the earlier ones go on", err)
+		return
+	}
+	reply(w, done)
 }
 
 func (a *Agent) policies(w http.ResponseWriter, r *http.Request) {
@@ -138,18 +115,26 @@ func (a *Agent) policies(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *Agent) explain(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	s := a.snapshot
+	a.mu.Unlock()
+	if name := r.FormValue("upstream"); name != "" {
+		if s.Named(name) == nil {
+			a.unknownUpstream(w, name)
+			return
+		}
+		reply(w, s.ExplainNamed(name))
+		return
+	}
 	u, err := url.Parse(r.FormValue("url"))
 	if err != nil || u.Host == "" {
-		problem(w, http.StatusBadRequest, "url is missing or wrong", "give an absolute URL, as in ?method=GET&url=https://host/path")
+		problem(w, http.StatusBadRequest, wrongQuery, "url is missing or wrong", "give an absolute URL, as in ?method=GET&url=https://host/path, or the name of an upstream, as in ?upstream=payments")
 		return
 	}
 	method := r.FormValue("method")
 	if method == "" {
 		method = http.MethodGet
 	}
-	a.mu.Lock()
-	s := a.snapshot
-	a.mu.Unlock()
 	reply(w, s.Explain(method, u))
 }
 
@@ -157,24 +142,24 @@ func (a *Agent) explain(w http.ResponseWriter, r *http.Request) {
 func (a *Agent) session(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Upgrade") != wire.Upgrade {
 		w.Header().Set("Upgrade", wire.Upgrade)
-		problem(w, http.StatusUpgradeRequired, "this is where sessions begin", "send Upgrade: "+wire.Upgrade)
+		problem(w, http.StatusUpgradeRequired, noUpgrade, "this is where sessions begin", "send Upgrade: "+wire.Upgrade)
 		return
 	}
 	conn, ok := r.Context().Value(connKey{}).(*net.UnixConn)
 	if !ok {
-		problem(w, http.StatusInternalServerError, "not a Unix socket", "")
+		problem(w, http.StatusInternalServerError, noSession, "not a Unix socket", "")
 		return
 	}
 	who, err := peerOf(conn)
 	if err != nil {
-		problem(w, http.StatusForbidden, "no session", err.Error())
+		problem(w, http.StatusForbidden, noSession, "no session", err.Error())
 		return
 	}
 	who.pidfd.Close()
 	if err := a.admit(who.uid); err != nil {
 		a.warn("session not admitted", who.uid, "pid", who.pid, "reason", err)
 		w.Header().Set("Connection", "close") // it must not hold a descriptor for as long as an idle one
-		problem(w, http.StatusServiceUnavailable, "no session", err.Error())
+		problem(w, http.StatusServiceUnavailable, noSession, "no session", err.Error())
 		return
 	}
 	defer a.leave(who.uid)
@@ -230,11 +215,4 @@ func reply(w http.ResponseWriter, v any) {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.Encode(v)
-}
-
-// problem answers with an error (RFC 9457).
-func problem(w http.ResponseWriter, status int, title, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]any{"title": title, "status": status, "detail": detail})
 }

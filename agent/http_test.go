@@ -27,10 +27,7 @@ func (h *host) web(socket string) *http.Client {
 	return &http.Client{Transport: t}
 }
 
-type problem struct {
-	Title, Detail string
-	Status        int
-}
+type problem = agent.Problem
 
 func TestAnswers(t *testing.T) {
 	h := newHost(t, bulkhead(3, 10, time.Second))
@@ -55,10 +52,15 @@ func TestAnswers(t *testing.T) {
 		"no upgrade":         {agentSocket, "GET /v1/session", 426, wire.Upgrade},
 		"another upgrade":    {agentSocket, "GET /v1/session Upgrade: websocket", 426, wire.Upgrade},
 		"reload":             {admin, "POST /v1/reload", 200, ""},
-		"reload by reading":  {admin, "GET /v1/reload", 405, ""},
-		"reload, not here":   {agentSocket, "POST /v1/reload", 404, ""},
-		"status is not sent": {agentSocket, "POST /v1/status", 405, ""},
-		"nothing there":      {agentSocket, "GET /v1/nothing", 404, ""},
+		"reload by reading":  {admin, "GET /v1/reload", 405, "use POST"},
+		"reload, not here":   {agentSocket, "POST /v1/reload", 404, "admin.sock"},
+		"status is not sent": {agentSocket, "POST /v1/status", 405, "use GET or HEAD"},
+		"nothing there":      {agentSocket, "GET /v1/nothing", 404, "/v1/status"},
+		"the root":           {agentSocket, "GET /", 404, "/v1/status"},
+		"of a name":          {agentSocket, "GET /v1/explain?upstream=shop", 200, ""},
+		"of an unknown name": {agentSocket, "GET /v1/explain?upstream=shpo", 404, "/v1/policies"},
+		"history":            {agentSocket, "GET /v1/history", 200, ""},
+		"circuit of nobody":  {admin, "POST /v1/breakers?upstream=shpo&to=open&for=1m", 404, "/v1/policies"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			parts := strings.SplitN(one.request, " ", 3)
@@ -85,9 +87,12 @@ func TestAnswers(t *testing.T) {
 			}
 			if one.detail != "" {
 				var p problem
-				if err := json.Unmarshal(body, &p); err != nil || kind != "application/problem+json" || p.Status != one.status || p.Title == "" || !strings.Contains(p.Detail, one.detail) {
+				if err := json.Unmarshal(body, &p); err != nil || kind != "application/problem+json" || p.Status != one.status || p.Title == "" || !strings.HasPrefix(p.Type, agent.ProblemTypes) || !strings.Contains(p.Detail, one.detail) {
 					t.Errorf("%s: %s, want a problem whose detail says %q", kind, body, one.detail)
 				}
+			}
+			if one.status == 405 && resp.Header.Get("Allow") == "" {
+				t.Error("405 without Allow")
 			}
 			if one.status == 426 && resp.Header.Get("Upgrade") != wire.Upgrade {
 				t.Errorf("426 without Upgrade: %v", resp.Header)
@@ -112,7 +117,7 @@ func TestReloadOverHTTP(t *testing.T) {
 	defer resp.Body.Close()
 	var p problem
 	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || resp.StatusCode != 422 || p.Status != 422 ||
-		!strings.Contains(p.Detail, "max_concurrent") || !strings.Contains(p.Detail, "upstreams.other.rate_limit") {
+		len(p.Mistakes) != 2 || !strings.Contains(p.Detail, "max_concurrent") || !strings.Contains(p.Detail, "upstreams.other.rate_limit") {
 		t.Errorf("%s: %+v, %v; want 422 with both errors", resp.Status, p, err)
 	}
 }

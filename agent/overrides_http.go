@@ -25,21 +25,21 @@ func (a *Agent) setOverride(w http.ResponseWriter, r *http.Request) {
 	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
 	body.DisallowUnknownFields()
 	if err := body.Decode(&asked); err != nil {
-		problem(w, http.StatusBadRequest, "the body is not understood", err.Error()+`; write {"upstream": "...", "values": {"bulkhead.max_concurrent": "20"}, "for": "30m", "reason": "..."}`)
+		problem(w, http.StatusBadRequest, wrongBody, "the body is not understood", err.Error()+`; write {"upstream": "...", "values": {"bulkhead.max_concurrent": "20"}, "for": "30m", "reason": "..."}`)
 		return
 	}
 	lasts, err := time.ParseDuration(asked.For)
 	if err != nil {
-		problem(w, http.StatusUnprocessableEntity, "the override is refused", "for: "+err.Error()+"; write a time such as 30m")
+		problem(w, http.StatusUnprocessableEntity, refusedOverride, "the override is refused", "for: "+err.Error()+"; write a time such as 30m")
 		return
 	}
 	uid, pid := asker(r)
 	o, err := a.override(Override{Upstream: asked.Upstream, Values: asked.Values, Reason: asked.Reason, UID: uid, PID: pid}, lasts)
 	switch {
 	case errors.As(err, new(policies.Errors)):
-		problem(w, http.StatusUnprocessableEntity, "the override is refused", err.Error())
+		refused(w, refusedOverride, "the override is refused", err)
 	case err != nil:
-		problem(w, http.StatusInternalServerError, "the override is not in force", err.Error())
+		problem(w, http.StatusInternalServerError, notDone, "the override is not in force", err.Error())
 	default:
 		reply(w, o)
 	}
@@ -50,7 +50,7 @@ func (a *Agent) clearOverrides(w http.ResponseWriter, r *http.Request) {
 	uid, pid := asker(r)
 	cleared, err := a.clear(r.FormValue("upstream"), Event{UID: &uid, PID: pid})
 	if err != nil {
-		problem(w, http.StatusInternalServerError, "the overrides are not cleared", err.Error())
+		problem(w, http.StatusInternalServerError, notDone, "the overrides are not cleared", err.Error())
 		return
 	}
 	reply(w, map[string]any{"cleared": append([]Override{}, cleared...)})

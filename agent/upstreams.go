@@ -90,7 +90,7 @@ func (a *Agent) statusAsked(w http.ResponseWriter, r *http.Request) {
 	if text := r.FormValue("processes"); text != "" {
 		var err error
 		if n, err = strconv.Atoi(text); err != nil || n < 0 || n > maxProcesses {
-			problem(w, http.StatusBadRequest, "processes is wrong", fmt.Sprintf("processes: write a number from 0 to %d", maxProcesses))
+			problem(w, http.StatusBadRequest, wrongQuery, "processes is wrong", fmt.Sprintf("processes: write a number from 0 to %d", maxProcesses))
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strconv"
 )
 
 // Snapshot is a set that was found good, resolved and indexed. It is
@@ -113,6 +114,19 @@ func (s *Snapshot) Named(name string) *Upstream {
 		return nil
 	}
 	return s.named[name]
+}
+
+// NoUpstream says in words that no upstream is called so, and which name may be
+// meant.
+func (s *Snapshot) NoUpstream(name string) string {
+	said := "no upstream is called " + quote(name)
+	if s == nil {
+		return said
+	}
+	if near := nearest(name, slices.Sorted(maps.Keys(s.named))); near != "" {
+		said += ", did you mean " + strconv.Quote(near) + "?"
+	}
+	return said
 }
 
 // Len is the number of upstreams.
