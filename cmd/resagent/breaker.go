@@ -20,6 +20,7 @@ func breaker(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	socket, admin := socketFlag(fs), adminSocketFlag(fs)
 	duration := fs.Duration("for", 30*time.Minute, "for how long; at most 168h")
 	reason := fs.String("reason", "", "why, for those who look at status and events")
+	asJSON := fs.Bool("json", false, "print JSON")
 	if err := parse(fs, args, 2, 2); err != nil {
 		return err
 	}
@@ -41,6 +42,9 @@ func breaker(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	}
 	if err != nil {
 		return err
+	}
+	if *asJSON {
+		return printJSON(json.RawMessage(body))
 	}
 	var done agent.Forced
 	if err := json.Unmarshal(body, &done); err != nil {

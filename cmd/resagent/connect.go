@@ -98,7 +98,7 @@ func unreachable(socket string, err error) error {
 	advice := "is resagent.socket active? systemctl status resagent.socket"
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		advice = "the socket's group may use it: ls -l " + socket
+		advice = deniedAdvice(socket)
 	case errors.Is(err, context.DeadlineExceeded):
 		cause = fmt.Errorf("no answer within %v", patience)
 		advice = "is it stopped? systemctl status resagent.service"

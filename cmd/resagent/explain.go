@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -24,16 +25,20 @@ func explain(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 		file:    fs.String("policies", "", "explain by this `FILE`, without the agent"),
 		folders: fs.StringArray("policies-dir", nil, "with --policies: a `DIR` of further *.yaml files; may be repeated"),
 	}
-	if err := parse(fs, args, 2, 2); err != nil {
+	named := fs.String("upstream", "", "explain the upstream of this `NAME`, in place of METHOD and URL")
+	if err := parse(fs, args, 0, -1); err != nil {
 		return err
 	}
-	method, target := fs.Arg(0), fs.Arg(1)
-	if method != strings.ToUpper(method) {
-		return usageError{fmt.Errorf("cannot explain the method %q: methods are written in capitals, did you mean %q?", method, strings.ToUpper(method))}
+	if n := fs.NArg(); *named == "" && n != 2 || *named != "" && n > 0 {
+		return usageError{fmt.Errorf("explain takes 2 arguments, and there are %d, or --upstream and none; see resagent explain --help", n)}
 	}
-	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return usageError{fmt.Errorf("cannot explain the URL %q: it has no scheme and host; write a whole one, such as http://payments.internal/v1", target)}
+	var u *url.URL
+	method, target := fs.Arg(0), fs.Arg(1)
+	if *named == "" {
+		var err error
+		if u, err = callOf(method, target); err != nil {
+			return err
+		}
 	}
 	if *files.file == "" && len(*files.folders) > 0 {
 		return usageError{fmt.Errorf("--policies-dir is for use with --policies; give that too")}
@@ -45,9 +50,19 @@ func explain(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 		if err != nil {
 			return err
 		}
-		found = set.Explain(method, u)
+		switch {
+		case *named == "":
+			found = set.Explain(method, u)
+		case set.Named(*named) == nil:
+			return errors.New(set.NoUpstream(*named))
+		default:
+			found = set.ExplainNamed(*named)
+		}
 	} else {
 		query := url.Values{"method": {method}, "url": {target}}
+		if *named != "" {
+			query = url.Values{"upstream": {*named}}
+		}
 		body, err := call(ctx, *socket, "GET", "/v1/explain?"+query.Encode())
 		if err != nil {
 			return err
@@ -61,6 +76,18 @@ func explain(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	}
 	printExplanation(os.Stdout, found)
 	return nil
+}
+
+// callOf reads the call to explain.
+func callOf(method, target string) (*url.URL, error) {
+	if method != strings.ToUpper(method) {
+		return nil, usageError{fmt.Errorf("cannot explain the method %q: methods are written in capitals, did you mean %q?", method, strings.ToUpper(method))}
+	}
+	u, err := url.Parse(target)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, usageError{fmt.Errorf("cannot explain the URL %q: it has no scheme and host; write a whole one, such as http://payments.internal/v1", target)}
+	}
+	return u, nil
 }
 
 // printExplanation shows the upstream, why it won, and each value with its

@@ -31,7 +31,7 @@ var commands = []command{
 	{"check", "[FILE...]", "Check policy files: all errors at once, and warnings of what is hardly meant", check},
 	{"status", "[UPSTREAM]", "Show how the upstreams of the host are, and why; or all that is known of one", status},
 	{"top", "", "Watch the upstreams and processes of the host, live", top},
-	{"explain", "METHOD URL", "Show which policy a call gets, and where it is written", explain},
+	{"explain", "METHOD URL | --upstream NAME", "Show which policy a call gets, and where it is written", explain},
 	{"breaker", "UPSTREAM open|close|auto", "Force an upstream's circuits open or closed for a time, or leave them to the evidence again", breaker},
 	{"events", "", "Show what happened to the agent: reloads and what they changed, sessions", showEvents},
 	{"exec", "UPSTREAM -- COMMAND [ARG...]", "Run a command that holds one of the host's permits", execute},

@@ -1,15 +1,71 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/resagent/resagent/fallbackcache"
 )
 
 // TestMain lets the scripts run this test binary as the command resagent.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"resagent": main})
+	testscript.Main(m, map[string]func(){"resagent": main, "denied": denied, "upstream": answering, "keep": keep})
+}
+
+// answering is a command that answers every request, and writes its URL into a
+// file.
+func answering() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err == nil {
+		err = os.WriteFile(os.Args[1]+".new", []byte("http://"+l.Addr().String()+"/"), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(os.Args[1]+".new", os.Args[1])
+	}
+	if err == nil {
+		err = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "well\n") }))
+	}
+	panic(err)
+}
+
+// keep is a command that puts an answer for a URL into the folder of a cache.
+func keep() {
+	req, err := http.NewRequest("GET", os.Args[2], nil)
+	if err != nil {
+		panic(err)
+	}
+	cache := &fallbackcache.Cache{Dir: os.Args[1]}
+	resp := cache.Keep(req, &http.Response{StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
+		Header: http.Header{"Cache-Control": {"max-age=60"}}, Body: io.NopCloser(strings.NewReader("body")), ContentLength: 4}, time.Now())
+	if _, err := io.ReadAll(resp.Body); err != nil {
+		panic(err)
+	}
+}
+
+// denied is the command resagent run by one who may not use the sockets.
+func denied() {
+	if os.Getuid() != 0 {
+		for _, name := range []string{"agent.sock", "admin.sock"} {
+			os.Chmod(filepath.Join(filepath.Dir(os.Getenv("RESAGENT_SOCKET")), name), 0o060) // not even to its owner
+		}
+		main()
+	}
+	for _, err := range []error{syscall.Setgroups(nil), syscall.Setgid(65534), syscall.Setuid(65534)} {
+		if err != nil {
+			panic(err)
+		}
+	}
+	main()
 }
 
 // TestScripts runs testdata/*.txtar, each against the real command.
@@ -18,6 +74,12 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("the condition %q is not known", cond)
+			}
+			return os.Getuid() == 0, nil
+		},
 		Setup: func(e *testscript.Env) error {
 			// The path of a socket must be short, and a script's folder is not.
 			dir, err := os.MkdirTemp("", "ra")

@@ -35,11 +35,7 @@ func override(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	case len(words) == 0 || len(words) == 1 && words[0] == "list":
 		return listOverrides(ctx, to, *asJSON)
 	case words[0] == "clear" && (len(words) == 2) != *all && len(words) <= 2:
-		target := "/v1/overrides"
-		if len(words) == 2 {
-			target += "?" + url.Values{"upstream": {words[1]}}.Encode()
-		}
-		return clearOverrides(ctx, to, target, *asJSON)
+		return clearOverrides(ctx, to, fs.Arg(1), *asJSON)
 	}
 	return usageError{errors.New("write override UPSTREAM KEY=VALUE... --for TIME --reason WHY, override list, override clear UPSTREAM, or override clear --all; see resagent override --help")}
 }
@@ -99,7 +95,11 @@ func listOverrides(ctx context.Context, socket string, asJSON bool) error {
 	return nil
 }
 
-func clearOverrides(ctx context.Context, socket, target string, asJSON bool) error {
+func clearOverrides(ctx context.Context, socket, upstream string, asJSON bool) error {
+	target := "/v1/overrides"
+	if upstream != "" {
+		target += "?" + url.Values{"upstream": {upstream}}.Encode()
+	}
 	body, err := call(ctx, socket, "DELETE", target)
 	if err != nil {
 		return err
@@ -112,12 +112,28 @@ func clearOverrides(ctx context.Context, socket, target string, asJSON bool) err
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
 	}
 	if len(answer.Cleared) == 0 {
-		return errors.New("there is no such override; see resagent override list")
+		return noOverride(ctx, socket, upstream)
 	}
 	for _, o := range answer.Cleared {
 		fmt.Println("cleared: " + printable(overrideText(o)))
 	}
 	return nil
+}
+
+// noOverride says that there was nothing to clear, and what may be meant.
+func noOverride(ctx context.Context, socket, upstream string) error {
+	var answer struct{ Overrides []agent.Override }
+	if body, err := call(ctx, socket, "GET", "/v1/overrides"); err == nil {
+		_ = json.Unmarshal(body, &answer) // a suggestion, where there is one
+	}
+	var names []string
+	for _, o := range answer.Overrides {
+		names = append(names, o.Upstream)
+	}
+	if upstream == "" {
+		return errors.New("there is no override to clear")
+	}
+	return fmt.Errorf("%s has no override%s; see resagent override list", upstream, didYouMean(upstream, names))
 }
 
 // overrideText is one override in a line.

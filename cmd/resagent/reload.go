@@ -15,6 +15,7 @@ import (
 // policies, or says why it has not.
 func reload(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	socket, admin := socketFlag(fs), adminSocketFlag(fs)
+	asJSON := fs.Bool("json", false, "print JSON")
 	if err := parse(fs, args, 0, 0); err != nil {
 		return err
 	}
@@ -24,6 +25,9 @@ func reload(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	}
 	if err != nil {
 		return err
+	}
+	if *asJSON {
+		return printJSON(json.RawMessage(body))
 	}
 	var done agent.Reloaded
 	if err := json.Unmarshal(body, &done); err != nil {

@@ -14,8 +14,12 @@ var version = ""
 
 // showVersion is `resagent version`.
 func showVersion(_ context.Context, fs *pflag.FlagSet, args []string) error {
+	asJSON := fs.Bool("json", false, "print JSON")
 	if err := parse(fs, args, 0, 0); err != nil {
 		return err
+	}
+	if *asJSON {
+		return printJSON(map[string]string{"version": versionText(), "os": runtime.GOOS, "arch": runtime.GOARCH, "go": runtime.Version()})
 	}
 	fmt.Printf("resagent %s %s/%s %s\n", versionText(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 	return nil
