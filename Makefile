@@ -93,7 +93,7 @@ install: ## Install binary, units and a first policy file under DESTDIR, PREFIX 
 	install -m 644 systemd/prometheus/alerts.yaml systemd/prometheus/dashboard.json $(DESTDIR)$(PREFIX)/share/resagent/
 	install -m 644 docs/openapi.yaml $(DESTDIR)$(PREFIX)/share/resagent/
 	install -m 644 policies/policyfile/schema.json $(DESTDIR)$(PREFIX)/share/resagent/policies.schema.json
-	test -e $(DESTDIR)$(SYSCONF)/resagent/policies.yaml || install -m 644 systemd/policies.yaml $(DESTDIR)$(SYSCONF)/resagent/policies.yaml
+	test -e $(DESTDIR)$(SYSCONF)/resagent/policies.yaml || sed 's|/usr/share/|$(PREFIX)/share/|' systemd/policies.yaml | install -m 644 /dev/stdin $(DESTDIR)$(SYSCONF)/resagent/policies.yaml
 
 bin/resagent: # For a dry run of what needs it; install and deb build it anew
 	$(BUILD) -o $@ ./cmd/resagent

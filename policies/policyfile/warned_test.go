@@ -68,9 +68,16 @@ func TestShippedFilesAreClean(t *testing.T) {
 		}
 		return string(data)
 	}
+	first := read("../../systemd/policies.yaml")
+	// What the first file of an installation suggests stands behind a # alone.
+	suggested := regexp.MustCompile(`(?m)^#(  |[a-z])`).ReplaceAllString(first, "$1")
+	if !strings.Contains(suggested, "\n  payments:\n    match:") || !strings.Contains(suggested, "\n  rates:\n") {
+		t.Errorf("the suggestions of systemd/policies.yaml are not understood:\n%s", suggested)
+	}
 	texts := map[string]string{
-		"design.yaml":   read("testdata/design.yaml"),
-		"policies.yaml": read("../../systemd/policies.yaml"),
+		"design.yaml":              read("testdata/design.yaml"),
+		"policies.yaml":            first,
+		"policies.yaml, suggested": suggested,
 	}
 	for _, m := range regexp.MustCompile("(?s)```yaml (\\S+)\n(.*?)```").FindAllStringSubmatch(read("../../README.md"), -1) {
 		if m[1] != "broken.yaml" {
