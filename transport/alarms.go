@@ -45,7 +45,7 @@ func (l *alarms) set(a *attempt, left time.Duration, now time.Time) {
 	if a.place == 0 {
 		heap.Push(&l.queue, a)
 	} else {
-		heap.Fix(&l.queue, a.place-1)
+		heap.Fix(&l.queue, int(a.place)-1)
 	}
 	l.arm(at)
 }
@@ -71,7 +71,7 @@ func (l *alarms) arm(now time.Duration) {
 func (l *alarms) drop(a *attempt) {
 	l.mu.Lock()
 	if a.place != 0 {
-		heap.Remove(&l.queue, a.place-1)
+		heap.Remove(&l.queue, int(a.place)-1)
 	}
 	l.mu.Unlock()
 }
@@ -97,12 +97,12 @@ func (q queue) Less(i, j int) bool { return q[i].strikes < q[j].strikes }
 
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i+1, j+1
+	q[i].place, q[j].place = int32(i+1), int32(j+1)
 }
 
 func (q *queue) Push(a any) {
 	*q = append(*q, a.(*attempt))
-	a.(*attempt).place = len(*q)
+	a.(*attempt).place = int32(len(*q))
 }
 
 func (q *queue) Pop() any {

@@ -23,32 +23,34 @@ type attempt struct {
 	cancel context.CancelCauseFunc
 	ticket ticket
 	permit client.Permit
-	probe  hostProbe // of a circuit that the host shares; nil: it is none
-
-	probeEnds time.Duration // since c.start, when the probe's time is over; 0: it is none
+	probe  *probe // of a circuit that the host shares; nil: it is none
 
 	begun time.Duration // since c.start
 	moved atomic.Int64  // since c.start, when the request body last moved; 0: not yet
-	ended atomic.Bool
-	told  bool          // what became of it, to the circuits
-	at    time.Duration // since c.start, when it was let through; 0: not known
+	inner *http.Request // a hedge's copy of the request; nil: the attempt is none
 
-	inner     *http.Request // a hedge's copy of the request; nil: the attempt is none
-	undecided atomic.Bool   // the call may yet be another attempt's: its end is not this one's
-	overtaken atomic.Bool   // cancelled because another attempt won
+	undecided atomic.Bool // the call may yet be another attempt's: its end is not this one's
+	overtaken atomic.Bool // cancelled because another attempt won
+	ended     atomic.Bool
+	place     int32         // in the alarms' queue, from 1 on; 0: not in it. Theirs, as is strikes
+	strikes   time.Duration // as fires, in the alarms' time
+	told      bool          // what became of it, to the circuits
+	idles     bool          // the idle timeout applies to its body
 
 	mu     sync.Mutex // guards what follows
 	phase  phase
-	since  time.Duration // when the phase began, since c.start
-	sent   time.Duration // when the phase sent did; 0: not yet
+	since  time.Duration // when the phase began, since c.start; while waiting: when it was let through, 0: not known
 	fires  time.Duration // when the alarm will, since c.start; 0: it is not set
 	struck error         // why the alarm cancelled the attempt
 
-	strikes time.Duration // the same in the alarms' time; theirs, as is place
-	place   int           // in their queue, from 1 on; 0: not in it
-
 	loose *http.Response // what the base gave, until it is certain who closes it
 	body  body
+}
+
+// probe is an attempt's leave to pass a half-open circuit.
+type probe struct {
+	hostProbe
+	ends time.Duration // since c.start, when its time is over
 }
 
 func (c *call) newAttempt() *attempt {
@@ -162,7 +164,7 @@ func (a *attempt) report(o outcome, own bool) {
 		return
 	}
 	t, p := a.ticket, a.probe
-	a.probe, a.told = nil, true
+	a.told = true
 	if b.slow > 0 {
 		o = a.timed(o, b.slow)
 	}
@@ -175,9 +177,9 @@ func (a *attempt) report(o outcome, own bool) {
 // timed makes of an outcome the one of a call that took longer than most.
 func (a *attempt) timed(o outcome, most time.Duration) outcome {
 	a.mu.Lock()
-	since := a.sent
+	since := a.since
 	a.mu.Unlock()
-	if since == 0 || a.c.since()-max(since, time.Duration(a.moved.Load())) <= most {
+	if a.c.since()-max(since, time.Duration(a.moved.Load())) <= most {
 		return o
 	}
 	switch o {
@@ -201,7 +203,7 @@ func (a *attempt) abandon() {
 		if a.probe != nil {
 			a.probe.End(client.ProbeNothing)
 		}
-		a.probe, a.told = nil, true
+		a.told = true
 	}
 	switch {
 	case a.loose != nil:

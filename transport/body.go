@@ -15,7 +15,6 @@ import (
 type body struct {
 	a      *attempt
 	rc     io.ReadCloser
-	timed  bool        // the idle timeout applies
 	closed atomic.Bool // begun
 	once   sync.Once
 	err    error // of closing rc
@@ -24,7 +23,7 @@ type body struct {
 // wrap puts the body into the response.
 func (b *body) wrap(a *attempt, resp *http.Response) {
 	b.a, b.rc = a, resp.Body
-	b.timed = hasIdle(a.method(), resp)
+	a.idles = hasIdle(a.method(), resp)
 	resp.Body = b
 	if w, ok := b.rc.(io.Writer); ok { // 101 Switching Protocols
 		resp.Body = &writableBody{b, w}
@@ -63,7 +62,7 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 func (b *body) read(p []byte, ph phase) (int, error) {
-	watched, after := b.timed, headers
+	watched, after := b.a.idles, headers
 	if ph == draining {
 		watched, after = true, draining // its time limit is for all of it
 	}

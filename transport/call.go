@@ -36,15 +36,14 @@ type call struct {
 	served  Source
 
 	newest   *attempt
-	beside   *hedge             // of an attempt that is under way; nil: none
-	reserved client.Reservation // of the retry that is waiting or under way
-	unlink   func()             // ends the tie to a caller's context it was detached from
+	beside   *hedge              // of an attempt that is under way; nil: none
+	reserved *client.Reservation // of the retry that is waiting or under way; nil: none
+	unlink   func()              // ends the tie to a caller's context it was detached from
 
 	attempts atomic.Int32
 	replays  atomic.Int32
 	asks     bool // header asks whether a stored answer still holds
 	maybe    bool // an attempt may have reached the upstream
-	holds    bool // reserved has not been ended
 	hedged   bool // two attempts were sent beside each other
 	hedgeWon bool // and the second's answer is given
 	done     bool // RoundTrip returned by itself
@@ -147,9 +146,7 @@ func (c *call) end() {
 	if c.newest != nil {
 		c.newest.abandon()
 	}
-	if c.holds {
-		c.consume()
-	}
+	c.consume()
 	if c.upload != nil {
 		c.upload.abort()
 	} else if c.req.Body != nil {

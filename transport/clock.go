@@ -30,12 +30,12 @@ const drainTime = 100 * time.Millisecond
 // startClock begins the attempt timeout: what was waited in our own queue is
 // not the upstream's.
 func (a *attempt) startClock() {
-	now := a.at
+	now := a.since
 	if now == 0 {
 		now = a.c.since()
 	}
 	a.mu.Lock()
-	a.phase, a.since, a.sent = sent, now, max(1, now)
+	a.phase, a.since = sent, now
 	a.arm(now)
 	a.mu.Unlock()
 }
@@ -63,12 +63,12 @@ func (a *attempt) due() (time.Duration, error) {
 		return total, ErrTotalTimeout
 	case sent:
 		due, err := attemptDue(p.Attempt, total, a.since, time.Duration(a.moved.Load()))
-		if a.probeEnds > 0 && (due == 0 || a.probeEnds < due) {
-			return a.probeEnds, ErrAttemptTimeout
+		if p := a.probe; p != nil && (due == 0 || p.ends < due) {
+			return p.ends, ErrAttemptTimeout
 		}
 		return due, err
 	case reading:
-		if p.Idle > 0 && a.body.timed {
+		if p.Idle > 0 && a.idles {
 			return a.since + p.Idle, ErrIdleTimeout
 		}
 	case draining:
@@ -115,7 +115,7 @@ func (a *attempt) fire() {
 		a.struck = a.c.totalTimeout()
 	case ErrAttemptTimeout:
 		limit := p.Attempt
-		if due == a.probeEnds {
+		if a.probe != nil && due == a.probe.ends {
 			limit = client.ProbeTime
 		}
 		a.struck = newTimeout(kind, a.c.up.name, limit)

@@ -46,7 +46,7 @@ func (a *attempt) admit() error {
 	was := a.ticket
 	err = a.circuit()
 	if a.ticket != was { // it was asked again, which may take its time
-		a.at = 0
+		a.since = 0
 	}
 	return err
 }
@@ -57,7 +57,7 @@ func (a *attempt) take() error {
 	at := clock()
 	waited, err := a.c.up.limits.TakeAt(a.ctx, at)
 	if !waited {
-		a.at = at.Sub(a.c.start)
+		a.since = at.Sub(a.c.start)
 	}
 	return err
 }
@@ -74,8 +74,7 @@ func (a *attempt) circuit() error {
 	t, ok, wait := b.admit()
 	if !ok && b.probing() {
 		if p := b.host.Probe(a.ctx); p.Given() {
-			a.probe, t, ok = p, hostsProbe, true
-			a.probeEnds = a.c.since() + client.ProbeTime
+			a.probe, t, ok = &probe{p, a.c.since() + client.ProbeTime}, hostsProbe, true
 		}
 	}
 	if !ok {

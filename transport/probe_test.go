@@ -13,23 +13,23 @@ import (
 // A probe whose time is over is cancelled, also where the attempt timeout is
 // longer, and counts from when it was given; any other attempt goes on.
 func TestProbeOutOfTimeIsCancelled(t *testing.T) {
-	for probe, want := range map[bool]time.Duration{true: client.ProbeTime, false: 25 * time.Second} {
+	for given, want := range map[bool]time.Duration{true: client.ProbeTime, false: 25 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			tr := &Transport{Agent: alone(t), Policies: compile(t, named(policies.Policy{Timeout: &policies.Timeout{Attempt: 25 * time.Second}}))}
 			c := &call{t: tr, req: get(t), ctx: t.Context(), start: time.Now()}
 			c.policy()
 			c.setDeadline()
 			a := c.newAttempt()
-			if probe {
-				a.probeEnds = client.ProbeTime
+			if given {
+				a.probe = &probe{ends: client.ProbeTime}
 			}
 			a.startClock()
 			<-a.ctx.Done()
 			if took := c.since(); took != want {
-				t.Errorf("probe %v: cancelled after %v, want %v", probe, took, want)
+				t.Errorf("probe %v: cancelled after %v, want %v", given, took, want)
 			}
 			if err := a.enter(headers); !errors.Is(err, ErrAttemptTimeout) {
-				t.Errorf("probe %v: struck by %v", probe, err)
+				t.Errorf("probe %v: struck by %v", given, err)
 			}
 			a.ticket = spent
 			a.finish(ignored)

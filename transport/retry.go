@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
-
-	"github.com/resagent/resagent/agent/client"
 )
 
 // withRetry makes the first attempt by itself. Only if another one is to
@@ -152,23 +150,21 @@ func (c *call) reserve(r *result, next plan) plan {
 		}
 		return plan{why: ErrRetryBudget.Error()}
 	}
-	c.reserved, c.holds = res, true
+	c.reserved = &res
 	return next
 }
 
 func (c *call) refund() {
-	if c.holds {
-		c.holds = false
-		c.reserved.Refund()
-		c.reserved = client.Reservation{}
+	if r := c.reserved; r != nil {
+		c.reserved = nil
+		r.Refund()
 	}
 }
 
 func (c *call) consume() {
-	if c.holds {
-		c.holds = false
-		c.reserved.Consume()
-		c.reserved = client.Reservation{}
+	if r := c.reserved; r != nil {
+		c.reserved = nil
+		r.Consume()
 	}
 }
 
