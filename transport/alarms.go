@@ -17,37 +17,32 @@ import (
 // length of a timeout, and finds what is due next.
 //
 // The zero value is ready to use. Safe for concurrent use; an attempt's lock
-// is taken before this one, never after.
+// is taken before this one, never after. Times count from epoch.
 type alarms struct {
 	mu    sync.Mutex
-	born  time.Time // times count from here
 	queue queue
 	timer *time.Timer
 	fires time.Duration // when the timer will; 0: it is not set
 }
 
-// set has a strike in the time left, in place of what was set for it before.
-// It does nothing for an attempt that has ended.
-func (l *alarms) set(a *attempt, left time.Duration, now time.Time) {
+// set has a strike at the time at, in place of what was set for it before. It
+// does nothing for an attempt that has ended.
+func (l *alarms) set(a *attempt, at, now time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a.ended.Load() {
 		return
 	}
-	if l.born.IsZero() {
-		l.born = now.Add(-1) // so that no time is 0
-	}
-	at := now.Sub(l.born)
-	if l.fires != 0 && at > l.fires+time.Second {
+	if l.fires != 0 && now > l.fires+time.Second {
 		l.timer, l.fires = nil, 0 // of a test bubble that is over
 	}
-	a.strikes = at + max(0, left)
+	a.strikes = max(at, now)
 	if a.place == 0 {
 		heap.Push(&l.queue, a)
 	} else {
 		heap.Fix(&l.queue, int(a.place)-1)
 	}
-	l.arm(at)
+	l.arm(now)
 }
 
 // arm sets the timer if it would fire too late. With the lock.
@@ -81,7 +76,7 @@ func (l *alarms) drop(a *attempt) {
 func (l *alarms) strike() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Since(l.born)
+	now := time.Since(epoch)
 	for len(l.queue) > 0 && l.queue[0].strikes <= now {
 		go heap.Pop(&l.queue).(*attempt).fire()
 	}

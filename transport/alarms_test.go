@@ -112,7 +112,7 @@ func TestAlarmsLetTheEndedAlone(t *testing.T) {
 	for range 2000 {
 		a := new(attempt)
 		var both sync.WaitGroup
-		both.Go(func() { l.set(a, time.Hour, time.Now()) })
+		both.Go(func() { l.set(a, time.Since(epoch)+time.Hour, time.Since(epoch)) })
 		both.Go(func() {
 			a.ended.Store(true)
 			l.drop(a)

@@ -33,7 +33,7 @@ type attempt struct {
 	overtaken atomic.Bool // cancelled because another attempt won
 	ended     atomic.Bool
 	place     int32         // in the alarms' queue, from 1 on; 0: not in it. Theirs, as is strikes
-	strikes   time.Duration // as fires, in the alarms' time
+	strikes   time.Duration // as fires, since epoch
 	told      bool          // what became of it, to the circuits
 	idles     bool          // the idle timeout applies to its body
 
@@ -80,7 +80,7 @@ func (a *attempt) open(c *call) {
 	}
 	if first > 0 { // until now nobody else knows of a
 		a.fires = a.begun + first
-		c.t.alarms.set(a, first, c.start.Add(a.begun))
+		c.alarm(a, a.begun)
 	}
 }
 

@@ -48,7 +48,13 @@ func (a *attempt) arm(now time.Duration) {
 		return
 	}
 	a.fires = due
-	a.c.t.alarms.set(a, due-now, a.c.start.Add(now))
+	a.c.alarm(a, now)
+}
+
+// alarm has a's alarm strike when a.fires says.
+func (c *call) alarm(a *attempt, now time.Duration) {
+	born := c.start.Sub(epoch)
+	c.t.alarms.set(a, born+a.fires, born+now)
 }
 
 // due says when, since the call began, the alarm has to strike as things are
@@ -105,7 +111,7 @@ func (a *attempt) fire() {
 	}
 	if now := a.c.since(); now < due {
 		a.fires = due
-		a.c.t.alarms.set(a, due-now, a.c.start.Add(now))
+		a.c.alarm(a, now)
 		a.mu.Unlock()
 		return
 	}
