@@ -21,22 +21,25 @@ import (
 // shop is a circuit of the host, without an agent: half-open it gives one probe
 // at a time.
 type shop struct {
-	word  atomic.Uint64
-	mu    sync.Mutex
-	given bool
-	ends  []client.ProbeOutcome
-	told  atomic.Int64 // outcomes of other calls
-	pause time.Duration
+	word                 atomic.Uint64
+	mu                   sync.Mutex
+	given                bool
+	ends                 []client.ProbeOutcome
+	told                 atomic.Int64 // outcomes of other calls, of which:
+	good, bad, own, slow atomic.Int64
+	gone                 atomic.Bool  // the agent
+	until                atomic.Int64 // of a pause, since boot
+	pause                time.Duration
 }
 
 func (s *shop) Word() client.Word          { return client.Word(s.word.Load()) }
-func (s *shop) Stands(client.Word) bool    { return true }
-func (s *shop) Good(time.Time)             { s.told.Add(1) }
-func (s *shop) Bad(time.Time)              { s.told.Add(1) }
-func (s *shop) Own(time.Time)              { s.told.Add(1) }
-func (s *shop) Slow()                      { s.told.Add(1) }
+func (s *shop) Stands(client.Word) bool    { return !s.gone.Load() }
+func (s *shop) Good(time.Time)             { s.told.Add(1); s.good.Add(1) }
+func (s *shop) Bad(time.Time)              { s.told.Add(1); s.bad.Add(1) }
+func (s *shop) Own(time.Time)              { s.told.Add(1); s.own.Add(1) }
+func (s *shop) Slow()                      { s.told.Add(1); s.slow.Add(1) }
 func (s *shop) Pause(d time.Duration)      { s.pause = d }
-func (s *shop) PausedUntil() time.Duration { return 0 }
+func (s *shop) PausedUntil() time.Duration { return time.Duration(s.until.Load()) }
 
 func (s *shop) Probe(context.Context) hostProbe {
 	s.mu.Lock()
