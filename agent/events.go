@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -43,6 +44,15 @@ type Event struct {
 	Changes  []policies.Change `json:"changes,omitempty"` // of a reload, at most 100
 	More     bool              `json:"more,omitempty"`    // there are more changes
 	Missed   uint64            `json:"missed,omitempty"`  // events before this one that are gone
+}
+
+// inForce is what an agent starts with: the files may be others than when the
+// one before it ended, and it takes over what that one was told.
+func (a *Agent) inForce() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return fmt.Sprintf("upstreams in the policies: %d, etag %s; overrides: %d; forced circuits: %d; ledger %s",
+		a.snapshot.Len(), a.snapshot.ETag(), len(a.overrides.list), len(a.forcedNow()), map[bool]string{false: "kept", true: "lost"}[a.alloc.ledger.lost])
 }
 
 const (

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -128,7 +129,7 @@ func bring(t *testing.T) *own {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close(); r.Close(); w.Close() })
+	t.Cleanup(func() { f.Close(); r.Close(); w.Close(); runtime.KeepAlive(p) }) // with its cells
 	return &own{p, f, r, w}
 }
 

@@ -92,6 +92,35 @@ func TestALiarsCountsAreLeftOut(t *testing.T) {
 	}
 }
 
+// A process may still make as many attempts as an earlier policy allowed.
+func TestAttemptsOfAnEarlierPolicyAreBelieved(t *testing.T) {
+	of := func(attempts int) *policies.Set {
+		set := bulkhead(5, 10, time.Second)
+		shop := set.Upstreams["shop"]
+		shop.Retry = &policies.Retry{MaxAttempts: attempts}
+		set.Upstreams["shop"] = shop
+		return set
+	}
+	h := newHost(t, of(3))
+	_, _, c := h.joins(t)
+	c.Count(3, false)
+	h.shop()
+	for _, n := range []int{8, 2} {
+		h.set.Store(of(n))
+		if _, err := h.running.Reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Count(8, false)
+	if u := h.shop(); u.Calls.Attempts != 11 || u.Doubted != 0 {
+		t.Errorf("%+v, want 11 attempts that are believed", u)
+	}
+	c.Count(9, false)
+	if u := h.shop(); u.Calls.Attempts != 11 || u.Doubted != 1 {
+		t.Errorf("%+v, want the 9 that no policy allowed doubted", u)
+	}
+}
+
 // What processes have counted stays when they end, and is not counted twice
 // when they come back on another connection.
 func TestCallsOutliveTheirProcess(t *testing.T) {
@@ -107,14 +136,14 @@ func TestCallsOutliveTheirProcess(t *testing.T) {
 	_, w := r.open(o, 0)
 	r.conn.Close()
 	until(t, "gone", func() bool { return len(h.running.Status().Sessions) == 0 })
+	c.Count(2, false) // while it has no connection
 	h.greet(o, w)
-	c.Count(2, false) // not looked at before the end
 	want = agent.Calls{Sent: 8, Attempts: 16}
 	if u := h.shop(); u.Calls.Calls != want {
 		t.Errorf("on another connection %+v, want %+v", u.Calls, want)
 	}
-	c.Count(2, true)
-	o.write.Close() // the process has ended
+	c.Count(2, true) // nobody looks before its end
+	o.write.Close()  // the process has ended
 	until(t, "buried", func() bool { return h.shop().Processes == 0 })
 	want = agent.Calls{Sent: 9, Attempts: 18, Fallback: 1}
 	if u := h.shop(); u.Calls.Calls != want {

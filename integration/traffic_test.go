@@ -65,9 +65,7 @@ upstreams:
 			call("GET") // until there is a cell, what is called is not counted
 			if name != unshared {
 				h.eventually("a cell", func() bool { l := h.status().Limits; return len(l) > 0 && l[0].Processes == 1 })
-				for h.calls().Total() == 0 {
-					call("GET")
-				}
+				h.eventually("a call that is counted", func() bool { call("GET"); return h.calls().Total() > 0 })
 			}
 			before, was := h.calls(), sent.Load()
 			for range 10 {

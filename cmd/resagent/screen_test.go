@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +178,25 @@ func TestScreens(t *testing.T) {
 				t.Errorf("%s is now:\n%s\nand was:\n%s", path, &b, want)
 			}
 		}
+	}
+}
+
+// Colour changes nothing of the text.
+func TestColour(t *testing.T) {
+	sgr := regexp.MustCompile(`\x1b\[\d+m`)
+	m := newTopModel("s", time.Second)
+	m.take(busyStatus(), shownAt)
+	for _, l := range append(m.screen(200, 24, shownAt), statusScreen("s", busyStatus(), "", shownAt, 80, 0)...) {
+		coloured := l.text(true)
+		if got := strings.TrimRight(sgr.ReplaceAllString(coloured, ""), " "); got != l.text(false) {
+			t.Errorf("%q, with colour %q", l.text(false), coloured)
+		}
+		if strings.Count(coloured, "\x1b[0m")*2 != strings.Count(coloured, "\x1b[") {
+			t.Errorf("the colour does not end: %q", coloured)
+		}
+	}
+	if got := (line{{"open", bad}, {" x", plain}}).text(true); got != "\x1b[31mopen\x1b[0m x" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -56,7 +56,7 @@ func top(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if *asJSON {
 		return jsonFrames(ctx, *socket, max(1, *frames), *interval)
 	}
-	if *once || *frames > 0 || !isTerminal(os.Stdout) || !isTerminal(os.Stdin) {
+	if *once || *frames > 0 || !isTerminal(os.Stdout) || !isTerminal(os.Stdin) || os.Getenv("TERM") == "" {
 		return l.print(ctx, max(1, *frames))
 	}
 	l.terminal = terminal{in: os.Stdin, out: os.Stdout}

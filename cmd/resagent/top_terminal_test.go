@@ -242,13 +242,12 @@ func TestTopInATerminal(t *testing.T) {
 	s.wait("\n$", "", "PS1")
 	before := settings("before")
 	begin := func() (pid int) {
-		s.keys("clear; "+bin+" top --interval 200ms", "Enter")
+		s.keys("clear; sh -c 'echo $$ > "+dir+"/pid; exec "+bin+" top --interval 200ms'", "Enter")
 		s.wait("> search", "q quit", "pay ", "moving it")
-		out, err := exec.Command("pgrep", "-n", "-f", "^"+bin+" top").Output()
-		if err != nil {
-			t.Fatalf("pgrep: %v", err)
+		text, err := os.ReadFile(filepath.Join(dir, "pid"))
+		if pid, _ = strconv.Atoi(strings.TrimSpace(string(text))); err != nil || pid == 0 {
+			t.Fatalf("its pid: %v %q", err, text)
 		}
-		pid, _ = strconv.Atoi(strings.TrimSpace(string(out)))
 		return pid
 	}
 	// ended is when the shell is back, with the terminal as it was.
