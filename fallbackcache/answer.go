@@ -19,8 +19,16 @@ type Answer struct {
 	TTL time.Duration
 	// StoredAt is when the answer arrived, or was last confirmed.
 	StoredAt time.Time
+	// Servable is whether it may be given if the upstream cannot answer.
+	Servable bool
+	// Immediate is whether it may be given without asking the upstream: it is
+	// fresh, or not older than the origin's stale-while-revalidate allows (RFC
+	// 5861, section 3). Then TTL is negative or zero, and the upstream is to be
+	// asked meanwhile.
+	Immediate bool
 
 	entry    *entry
+	anew     bool // the request wants none of it
 	wasStale bool // when it was asked about, though it has been confirmed since
 }
 
@@ -121,8 +129,8 @@ func unchanged(h http.Header, e *entry) bool {
 	}
 	for _, name := range [...]string{"Last-Modified", "Date"} {
 		if line := e.line(name); line != "" {
-			t, err := http.ParseTime(line)
-			return err == nil && !t.After(since)
+			t, ok := parseDate(line)
+			return ok && !t.After(since)
 		}
 	}
 	return !e.fresh.arrived.After(since)

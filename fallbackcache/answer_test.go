@@ -77,7 +77,7 @@ func TestFields(t *testing.T) {
 	resp := answer(t, cache, get(t, page), start, Outcome{})
 	want := header(t, "Content-Type: text/plain", "X-Twice: a", "X-Twice: b", "Link: </a>; rel=next",
 		`Cache-Control: max-age=60, no-cache="X-Nonce, x-other"`, "Age: 3", "Content-Length: 4",
-		"Cache-Status: resagent; hit; ttl=57")
+		"Date: "+start.Format(http.TimeFormat), "Cache-Status: resagent; hit; ttl=57")
 	for name := range resp.Header {
 		if !slices.Equal(resp.Header[name], want[name]) {
 			t.Errorf("%s: %q, want %q", name, resp.Header[name], want[name])
@@ -170,6 +170,8 @@ func TestPreconditions(t *testing.T) {
 		{"no such date", 200, tagged, fields{"If-Modified-Since: yesterday"}, 200},
 		{"Date in place of Last-Modified", 200, fields{"Date: " + at(0)}, fields{"If-Modified-Since: " + at(0)}, 304},
 		{"arrival in place of Date", 200, nil, fields{"If-Modified-Since: " + at(-time.Second)}, 200},
+		{"a date in other letters", 200, tagged, fields{"If-Modified-Since: " + strings.ToUpper(at(0))}, 200},
+		{"two dates", 200, tagged, fields{"If-Modified-Since: " + at(0), "If-Modified-Since: " + at(0)}, 200},
 		{"not for a 404", 404, tagged, fields{`If-None-Match: "v1"`}, 404},
 		{"not for a redirect", 301, tagged, fields{"If-None-Match: *"}, 301},
 	} {

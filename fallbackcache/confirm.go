@@ -8,36 +8,45 @@ import (
 
 // Condition returns the header with which req asks the upstream whether the
 // answer still holds (RFC 9111, section 4.3.1): a copy of the request's own and
-// the answer's validator. It is nil where that cannot be asked: req is no GET,
-// has preconditions of its own, whose 304 would be the caller's, or the answer
-// has no validator. A Last-Modified counts as one only if it is a second older
-// than the answer: of two changes within a second it tells nothing (RFC 9110,
-// section 8.8.2.2).
+// the answer's validators. It is nil where that cannot be asked: req is no GET,
+// wants none of what is stored, has preconditions of its own, whose 304 would
+// be the caller's, or the answer has no validator. A Last-Modified counts as
+// one only if it is a second older than the answer: of two changes within a
+// second it tells nothing (RFC 9110, section 8.8.2.2).
 func (a *Answer) Condition(req *http.Request) http.Header {
-	if !isGet(req) || a.entry.status != http.StatusOK {
+	if !isGet(req) || a.anew || a.entry.status != http.StatusOK {
 		return nil
 	}
 	h := canonical(req.Header)
-	if len(h["If-None-Match"]) > 0 || len(h["If-Modified-Since"]) > 0 {
+	if conditional(h) {
 		return nil
 	}
-	var name, value string
-	if a.entry.etag != "" {
-		name, value = "If-None-Match", a.entry.etag
-	} else {
-		modified, err := http.ParseTime(a.entry.line("Last-Modified"))
-		made, err2 := http.ParseTime(a.entry.line("Date"))
-		if err != nil || err2 != nil || made.Sub(modified) < time.Second {
-			return nil
+	tag, modified := a.entry.etag, a.entry.line("Last-Modified")
+	if at, ok := parseDate(modified); ok {
+		made, ok := parseDate(a.entry.line("Date"))
+		if !ok || made.Sub(at) < time.Second {
+			modified = ""
 		}
-		name, value = "If-Modified-Since", a.entry.line("Last-Modified")
+	}
+	if tag == "" && modified == "" {
+		return nil
 	}
 	out := maps.Clone(req.Header)
 	if out == nil {
 		out = http.Header{}
 	}
-	out[name] = []string{value}
+	if tag != "" {
+		out["If-None-Match"] = []string{tag}
+	}
+	if modified != "" { // beside the tag, for those who do not know tags
+		out["If-Modified-Since"] = []string{modified}
+	}
 	return out
+}
+
+// conditional tells whether a request asks by itself whether something changed.
+func conditional(h http.Header) bool {
+	return len(h["If-None-Match"]) > 0 || len(h["If-Modified-Since"]) > 0
 }
 
 // Confirm makes the response for the caller of req out of the answer and of
@@ -47,13 +56,13 @@ func (a *Answer) Condition(req *http.Request) http.Header {
 func (c *Cache) Confirm(req *http.Request, a *Answer, resp *http.Response, now time.Time) *http.Response {
 	c.ready()
 	e := c.refresh(req, resp, now)
-	if e == nil || e.etag != a.entry.etag {
-		// It is not refreshed, because the 304 does not say well enough which
-		// answer it means, or forbids it. It came for this one all the same.
+	if e == nil || weak(e.etag) != weak(a.entry.etag) {
+		// The 304 does not say well enough which answer it means, to refresh
+		// what is stored. It came for this one all the same.
 		e = a.entry
 	}
-	age := e.fresh.ageAt(now)
-	confirmed := &Answer{Age: age, TTL: e.fresh.lifetime - age, StoredAt: e.fresh.arrived, entry: e, wasStale: a.TTL <= 0}
+	confirmed := e.answer(now)
+	confirmed.wasStale = a.TTL <= 0
 	out := confirmed.Response(req, Outcome{Attempted: true, Status: resp.StatusCode})
 	if cookies := canonical(resp.Header)["Set-Cookie"]; len(cookies) > 0 {
 		out.Header["Set-Cookie"] = cookies // of this exchange, not of the stored one

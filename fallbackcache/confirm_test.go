@@ -14,11 +14,13 @@ func TestCondition(t *testing.T) {
 		stored, asked []string
 		want          string
 	}{
-		{"tag", 200, []string{`ETag: "v"`, date, "Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, nil, `If-None-Match: "v"`},
+		{"tag", 200, []string{`ETag: "v"`, date, "Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, nil, `If-None-Match: "v"` + "If-Modified-Since: Sun, 22 Nov 2026 12:00:00 GMT"},
+		{"tag, and date of the same second", 200, []string{`ETag: "v"`, date, "Last-Modified: Mon, 23 Nov 2026 12:00:00 GMT"}, nil, `If-None-Match: "v"`},
 		{"weak tag", 200, []string{`ETag: W/"v"`}, nil, `If-None-Match: W/"v"`},
 		{"date", 200, []string{date, "Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, nil, "If-Modified-Since: Sun, 22 Nov 2026 12:00:00 GMT"},
 		{"of the same second", 200, []string{date, "Last-Modified: Mon, 23 Nov 2026 12:00:00 GMT"}, nil, ""},
-		{"of no known time", 200, []string{"Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, nil, ""},
+		{"dated by us", 200, []string{"Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, nil, "If-Modified-Since: Sun, 22 Nov 2026 12:00:00 GMT"},
+		{"of no known time", 200, []string{"Date: today", "Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, nil, ""},
 		{"no validator", 200, []string{date}, nil, ""},
 		{"no good answer", 404, []string{`ETag: "v"`}, nil, ""},
 		{"the caller's own", 200, []string{`ETag: "v"`}, []string{`If-None-Match: "w"`}, ""},

@@ -8,6 +8,7 @@ type responseControl struct {
 	neverStale                               bool     // must-revalidate, proxy-revalidate, s-maxage
 	without                                  []string // fields that no-cache="..." names
 	maxAge, staleIfError                     delta
+	staleWhileRevalidate                     delta
 }
 
 // readResponse reads Cache-Control and, where that is missing, Pragma. The
@@ -23,8 +24,8 @@ func readResponse(h http.Header) (cc responseControl) {
 		case "no-store":
 			cc.noStore = true
 		case "no-cache":
-			if d.quoted {
-				cc.without = append(cc.without, members(d.value)...)
+			if names := members(d.value); d.quoted && len(names) > 0 {
+				cc.without = append(cc.without, names...)
 			} else {
 				cc.noCache = true
 			}
@@ -43,6 +44,8 @@ func readResponse(h http.Header) (cc responseControl) {
 			cc.neverStale = true
 		case "stale-if-error":
 			cc.staleIfError.add(d)
+		case "stale-while-revalidate":
+			cc.staleWhileRevalidate.add(d)
 		}
 	}
 	return cc

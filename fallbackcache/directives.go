@@ -11,10 +11,11 @@ import (
 const maxDelta = 1 << 31
 
 // directive is one member of a Cache-Control field. Quoted tells whether the
-// value was a complete quoted-string.
+// value was a complete quoted-string, spaced whether there was space around the
+// equals sign, which the grammar does not have (RFC 9111, section 5.2).
 type directive struct {
-	name, value      string
-	hasValue, quoted bool
+	name, value              string
+	hasValue, quoted, spaced bool
 }
 
 // directives walks the members of Cache-Control lines. Names come in lower
@@ -44,10 +45,11 @@ func cutDirective(line string) (d directive, rest string) {
 		end++
 	}
 	d.name = strings.ToLower(line[:end])
-	line = strings.TrimLeft(line[end:], " \t")
+	after := line[end:]
+	line = strings.TrimLeft(after, " \t")
 	if value, ok := strings.CutPrefix(line, "="); ok {
-		d.hasValue = true
 		line = strings.TrimLeft(value, " \t")
+		d.hasValue, d.spaced = true, len(after)-1 != len(line)
 		if value, after, ok := cutQuoted(line); ok {
 			d.value, d.quoted = value, true
 			junk, rest, _ := strings.Cut(after, ",")
@@ -119,7 +121,7 @@ type delta struct {
 func (v *delta) add(d directive) {
 	seconds, ok := parseDelta(d.value)
 	switch {
-	case !d.hasValue || !ok, v.set && v.d != seconds:
+	case !d.hasValue || d.spaced || !ok, v.set && v.d != seconds:
 		v.bad = true
 		v.d = 0
 	case !v.bad:

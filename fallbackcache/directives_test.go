@@ -14,7 +14,7 @@ func TestDirectives(t *testing.T) {
 		{"", nil},
 		{" , ,\t", nil},
 		{"no-store", []directive{{name: "no-store"}}},
-		{"Max-Age = 60 ,public", []directive{{name: "max-age", value: "60", hasValue: true}, {name: "public"}}},
+		{"Max-Age = 60 ,public", []directive{{name: "max-age", value: "60", hasValue: true, spaced: true}, {name: "public"}}},
 		{`a="b, c", d`, []directive{{name: "a", value: "b, c", hasValue: true, quoted: true}, {name: "d"}}},
 		{`a="b\", c", d`, []directive{{name: "a", value: `b", c`, hasValue: true, quoted: true}, {name: "d"}}},
 		{`a="b" c, d`, []directive{{name: "a", value: "b c", hasValue: true}, {name: "d"}}},

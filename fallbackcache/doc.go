@@ -2,8 +2,9 @@
 // again when there is no other.
 //
 // The two methods one needs are [Cache.Keep], told of every response that
-// arrives, and [Cache.Find], asked when the upstream cannot answer. A third,
-// [Cache.Invalidate], is told of the responses to unsafe methods.
+// arrives, and [Cache.Find], asked when the upstream cannot answer; [Cache.Look]
+// tells more, also what may be given without asking the upstream at all. A
+// third, [Cache.Invalidate], is told of the responses to unsafe methods.
 //
 // RFC 9111 decides what may be stored and which requests an answer fits. How
 // old it may be is decided by the operator's window, within what the origin

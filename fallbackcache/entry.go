@@ -30,7 +30,7 @@ type entry struct {
 
 // newEntry makes the entry of a response but for its body.
 func (c *Cache) newEntry(uri string, who audience, reqHeader http.Header, resp *http.Response, h http.Header, v verdict) *entry {
-	return &entry{
+	e := &entry{
 		uri:        uri,
 		who:        who,
 		vary:       selecting(v.vary, reqHeader, c.fields),
@@ -44,6 +44,10 @@ func (c *Cache) newEntry(uri string, who audience, reqHeader http.Header, resp *
 		fresh:      v.fresh,
 		etag:       first(h, "Etag"),
 	}
+	if len(h["Date"]) == 0 { // RFC 9110, section 6.6.1
+		e.fields = append(e.fields, field{"Date", v.fresh.arrived.UTC().Format(http.TimeFormat)})
+	}
+	return e
 }
 
 // complete gives the entry its body, and the length and size that go with it.
@@ -63,6 +67,17 @@ func (e *entry) line(name string) string {
 		}
 	}
 	return ""
+}
+
+// control reads what the origin said of storing and reuse.
+func (e *entry) control() responseControl {
+	h := http.Header{}
+	for _, f := range e.fields {
+		if f.name == "Cache-Control" {
+			h["Cache-Control"] = append(h["Cache-Control"], f.value)
+		}
+	}
+	return readResponse(h)
 }
 
 // generated is when the origin made the answer, as far as its Date and Age

@@ -72,16 +72,14 @@ var notReplayed = map[string]bool{
 // of notReplayed, not those that Connection names, and not those in without.
 // Lines of one name stand together, in their order.
 func replayable(h http.Header, without []string) []field {
-	for _, line := range h["Connection"] {
-		without = append(without, members(line)...)
-	}
+	hop := hopByHop(h)
 	lines := 0
 	for _, values := range h {
 		lines += len(values)
 	}
-	fields := make([]field, 0, lines+1) // and Content-Length
+	fields := make([]field, 0, lines+2) // and Content-Length, Date
 	for _, name := range slices.Sorted(maps.Keys(h)) {
-		if notReplayed[name] || slices.ContainsFunc(without, func(s string) bool { return strings.EqualFold(s, name) }) {
+		if notReplayed[name] || hop(name) || slices.ContainsFunc(without, func(s string) bool { return strings.EqualFold(s, name) }) {
 			continue
 		}
 		for _, value := range h[name] {
@@ -89,6 +87,17 @@ func replayable(h http.Header, without []string) []field {
 		}
 	}
 	return fields
+}
+
+// hopByHop tells of names whether Connection names them.
+func hopByHop(h http.Header) func(name string) bool {
+	var named []string
+	for _, line := range h["Connection"] {
+		named = append(named, members(line)...)
+	}
+	return func(name string) bool {
+		return slices.ContainsFunc(named, func(s string) bool { return strings.EqualFold(s, name) })
+	}
 }
 
 // members splits a comma-separated list of names.
@@ -102,15 +111,27 @@ func members(line string) []string {
 	return out
 }
 
-// date reads a field that holds one date, in any of the three forms of RFC
-// 9110, section 5.6.7.
+// date reads a field that holds one date.
 func date(h http.Header, name string) (time.Time, bool) {
-	values := h[name]
-	if len(values) != 1 {
-		return time.Time{}, false
+	if values := h[name]; len(values) == 1 {
+		return parseDate(values[0])
 	}
-	t, err := http.ParseTime(values[0])
-	return t, err == nil
+	return time.Time{}, false
+}
+
+// The three forms of a date (RFC 9110, section 5.6.7).
+var dateForms = [...]string{http.TimeFormat, "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC}
+
+// parseDate reads a date in one of its forms, to the letter: package time lets
+// pass another case, zone or number of digits, and what is no date must count
+// as one that is past (RFC 9111, section 5.3).
+func parseDate(s string) (time.Time, bool) {
+	for _, form := range dateForms {
+		if t, err := time.Parse(form, s); err == nil && t.Format(form) == s {
+			return t, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // first returns the field's first line, or nothing.

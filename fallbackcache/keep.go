@@ -10,7 +10,8 @@ import (
 // while the caller reads it, and complete only at io.EOF; otherwise resp
 // itself, untouched. What the caller sees is the same either way: status,
 // fields, bytes, errors and trailers. A 304 to a request that the caller made
-// conditional refreshes what is stored.
+// conditional refreshes what is stored, and so does the answer to a HEAD, or it
+// tells that what is stored has changed.
 //
 // The response must be the one the base transport returned, with the Request
 // it sets: credentials that the base added make an answer not storable. The
@@ -20,7 +21,14 @@ import (
 // No failure removes anything. What does, besides newer answers: a good
 // response that forbids storing or reuse, and 401 or 403.
 func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *http.Response {
-	if !isGet(req) || resp == nil || resp.Body == nil {
+	if resp == nil || resp.Body == nil {
+		return resp
+	}
+	if req.Method == http.MethodHead {
+		c.hear(req, resp, now)
+		return resp
+	}
+	if !isGet(req) {
 		return resp
 	}
 	if resp.StatusCode == http.StatusNotModified {
@@ -121,74 +129,4 @@ func sameSelection(names []string, h http.Header, sent *http.Request) bool {
 // One that was compressed has a length and a checksum of its own.
 func unbounded(resp *http.Response) bool {
 	return resp.Close && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && resp.ProtoMajor < 2 && !resp.Uncompressed
-}
-
-// refresh gives stored entries the fields of a 304 that names them by their
-// validator (RFC 9111, section 4.3.4). It cannot happen by chance: the caller
-// asked with a validator of its own, and the entry must have the same. It returns
-// the entry as refreshed, nil if there is none.
-func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) *entry {
-	c.ready()
-	uri, ok := plain(req)
-	if !ok {
-		return nil
-	}
-	stamp, held := c.glance(uri)
-	if !held {
-		return nil
-	}
-	rh := canonical(req.Header)
-	if len(rh["Range"]) > 0 || readRequest(rh).noStore || !c.sameSender(req, resp.Request, rh) {
-		return nil
-	}
-	h := canonical(resp.Header)
-	who := c.who(req, rh)
-	fit := fitting(c.find(uri, who), rh)
-	old := choose(fit, rh)
-	if old == nil || !sameValidator(old, h) {
-		return nil
-	}
-	merged, _ := old.header(0)
-	for name, values := range h {
-		if !notRefreshed[name] {
-			merged[name] = values
-		}
-	}
-	if len(merged["Date"]) > 0 && len(h["Date"]) == 0 {
-		merged["Date"] = []string{now.UTC().Format(http.TimeFormat)} // RFC 9110, section 6.6.1
-	}
-	v := c.shareable(merged, judge(classOf(old.status), merged, now))
-	if !v.keep {
-		c.remove(uri, who, fit)
-		return nil
-	}
-	if !sameSelection(v.vary, rh, resp.Request) {
-		return nil
-	}
-	e := c.newEntry(uri, who, rh, resp, merged, v)
-	e.status, e.statusText, e.decoded = old.status, old.statusText, old.decoded
-	e.complete(old.body)
-	c.put(e, fit, stamp)
-	return e
-}
-
-// notRefreshed are the fields that a 304 does not bring anew (RFC 9111, section
-// 3.2): those of its own message, and the coding of the stored bytes, which may
-// have been decoded and are the same for one ETag.
-var notRefreshed = map[string]bool{
-	"Content-Encoding":  true,
-	"Content-Length":    true,
-	"Content-Range":     true,
-	"Transfer-Encoding": true,
-}
-
-// sameValidator tells whether a 304 with header h is about e. The ETag
-// decides where there is one, compared strongly or, if both are weak, as
-// text; else Last-Modified.
-func sameValidator(e *entry, h http.Header) bool {
-	if tag := first(h, "Etag"); tag != "" || e.etag != "" {
-		return tag == e.etag
-	}
-	modified := first(h, "Last-Modified")
-	return modified != "" && modified == e.line("Last-Modified")
 }

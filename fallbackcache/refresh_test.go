@@ -1,6 +1,7 @@
 package fallbackcache
 
 import (
+	"net/http"
 	"testing"
 	"time"
 )
@@ -19,8 +20,12 @@ func TestRefresh(t *testing.T) {
 	}{
 		{"same tag", stored, nil, fields{`ETag: "v1"`}, "good"},
 		{"another tag", stored, nil, fields{`ETag: "v2"`}, none},
-		{"weak against strong", stored, nil, fields{`ETag: W/"v1"`}, none},
-		{"no tag but stored has one", stored, nil, fields{"Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, none},
+		{"weak against strong", stored, nil, fields{`ETag: W/"v1"`}, "good"},
+		{"strong against weak", fields{`ETag: W/"v1"`, "Cache-Control: max-age=60"}, nil, fields{`ETag: "v1"`}, none},
+		{"another weak one", stored, nil, fields{`ETag: W/"v2"`}, none},
+		{"no tag but stored has one", stored, nil, fields{"Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, "good"},
+		{"no tag, and another date", stored, nil, fields{"Last-Modified: Mon, 23 Nov 2026 12:00:00 GMT"}, none},
+		{"no validator but stored has one", stored, nil, nil, none},
 		{"date alone", fields{"Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT", "Cache-Control: max-age=60"}, nil, fields{"Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, "good"},
 		{"another date", fields{"Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT", "Cache-Control: max-age=60"}, nil, fields{"Last-Modified: Mon, 23 Nov 2026 12:00:00 GMT"}, none},
 		{"no validator", fields{"Cache-Control: max-age=60"}, nil, nil, none},
@@ -47,12 +52,12 @@ func TestRefresh(t *testing.T) {
 
 func TestRefreshedFields(t *testing.T) {
 	cache := new(Cache)
-	keep(t, cache, start, get(t, page), 200, "good", `ETag: "v1"`, "X-Old: 1", "X-Both: 1", "Content-Type: text/plain", "Content-Encoding: identity")
+	keep(t, cache, start, get(t, page), 200, "good", `ETag: "v1"`, "X-Old: 1", "X-Both: 1", "X-Hop: 0", "Content-Type: text/plain", "Content-Encoding: identity")
 	req := get(t, page, `If-None-Match: "v1"`)
 	cache.Keep(req, response(t, req, 304, "", `ETag: "v1"`, "X-Both: 2", "X-New: 3", "Content-Length: 99", "Content-Encoding: br",
 		"Content-Range: bytes 0-1/2", "Content-Type: text/html", "Transfer-Encoding: chunked", "Set-Cookie: a=b", "Connection: X-Hop", "X-Hop: 1"), start.Add(time.Minute))
 	resp := answer(t, cache, get(t, page), start.Add(time.Minute), Outcome{})
-	want := header(t, `ETag: "v1"`, "X-Old: 1", "X-Both: 2", "X-New: 3", "Content-Type: text/html", "Content-Encoding: identity",
+	want := header(t, `ETag: "v1"`, "X-Old: 1", "X-Hop: 0", "Date: "+start.Add(time.Minute).Format(http.TimeFormat), "X-Both: 2", "X-New: 3", "Content-Type: text/html", "Content-Encoding: identity",
 		"Content-Length: 4", "Age: 0", "Cache-Status: resagent; hit; ttl=0")
 	for name := range want {
 		if resp.Header.Get(name) != want.Get(name) {

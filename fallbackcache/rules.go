@@ -30,6 +30,11 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 		return verdict{}
 	}
 	cc := readResponse(h)
+	if cc.mustUnderstand && class != unknown {
+		// The no-store beside it is for those who do not know the status (RFC
+		// 9111, section 5.2.2.3).
+		cc.noStore = false
+	}
 	// A newer answer that must not be stored or not be reused ends the older
 	// one too: it is no longer the last good answer. So does the news that
 	// this user may not see it any more.
@@ -41,7 +46,7 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 		return verdict{remove: true}
 	}
 	fresh, explicit := lifetime(cc, h, arrived)
-	if class == whenStated && (!explicit && !cc.stated || cc.mustUnderstand) || endless(h) || len(h["Content-Range"]) > 0 {
+	if class != always && !explicit && !cc.stated || class == unknown && cc.mustUnderstand || endless(h) || len(h["Content-Range"]) > 0 {
 		return verdict{}
 	}
 	if coding := first(h, "Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
@@ -69,6 +74,7 @@ const (
 	nothing    class = iota // neither good nor a word about who may see it
 	always                  // stored without being asked to
 	whenStated              // stored if the response states a lifetime, public or private
+	unknown                 // the same, of a success that we do not know
 	refused                 // this user may not see it
 )
 
@@ -86,7 +92,7 @@ func classOf(status int) class {
 		return nothing
 	}
 	if status/100 == 2 {
-		return whenStated
+		return unknown
 	}
 	return nothing
 }
@@ -152,14 +158,19 @@ func (f freshness) ageAt(now time.Time) time.Duration {
 // stale-if-error that is shorter; the origin's prohibitions cannot be
 // extended. A request can only narrow the window.
 func (f freshness) permits(age, maxStale time.Duration, cc requestControl) bool {
+	if f.neverStale {
+		maxStale = 0
+	}
+	return f.within(age, maxStale, cc)
+}
+
+// within is permits for a window that the origin allows.
+func (f freshness) within(age, window time.Duration, cc requestControl) bool {
 	if cc.noStore || cc.noCache {
 		return false
 	}
 	lifetime := f.lifetime
-	allowed := max(0, maxStale)
-	if f.neverStale {
-		allowed = 0
-	}
+	allowed := max(0, window)
 	switch {
 	case cc.staleIfError.set:
 		// "regardless of other freshness information" (RFC 5861, section 4).

@@ -2,6 +2,7 @@ package fallbackcache
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -39,6 +40,10 @@ func TestRules(t *testing.T) {
 		{name: "9111 5.2.1.5 no-store asked for at first", asked: fields{"Cache-Control: no-store"}, said: fields{"Cache-Control: max-age=60"}, want: none},
 		{name: "9111 5.2.1.5 no-store asked for later", said: fields{"Cache-Control: max-age=60"}, again: fields{"Cache-Control: no-store"}, want: none},
 		{name: "9111 5.2.2.7 private is for us", said: fields{"Cache-Control: private"}, maxStale: hour},
+		{name: "9111 5.2.2.3 must-understand beside no-store, understood", said: fields{"Cache-Control: no-store, must-understand, max-age=60"}},
+		{name: "9111 5.2.2.3 must-understand beside no-store, a redirect", status: 302, said: fields{"Cache-Control: no-store, must-understand, max-age=60"}},
+		{name: "9111 5.2.2.3 must-understand beside no-store, not understood", status: 299, said: fields{"Cache-Control: no-store, must-understand, max-age=60"}, want: none},
+		{name: "9111 5.2.2.3 must-understand beside no-cache", said: fields{"Cache-Control: no-cache, must-understand, max-age=60"}, maxStale: hour, want: none},
 		{name: "9111 5.2.2.3 must-understand, understood", said: fields{"Cache-Control: must-understand, max-age=60"}},
 		{name: "9111 5.2.2.3 must-understand, not understood", status: 299, said: fields{"Cache-Control: must-understand, max-age=60"}, want: none},
 		{name: "9111 3 4 unknown 2xx that states a lifetime", status: 299, said: fields{"Cache-Control: max-age=60"}},
@@ -70,6 +75,11 @@ func TestRules(t *testing.T) {
 		{name: "9111 5.3 Expires 0", said: fields{"Expires: 0"}, want: none},
 		{name: "9111 5.3 Expires in RFC 850 form", said: fields{"Expires: " + start.Add(hour).Format("Monday, 02-Jan-06 15:04:05 GMT")}},
 		{name: "9111 5.3 Expires in asctime form", said: fields{"Expires: " + start.Add(hour).Format(time.ANSIC)}},
+		{name: "9111 5.3 Expires in other letters", said: fields{"Expires: " + strings.ToLower(at(hour))}, want: none},
+		{name: "9111 5.3 Expires in another zone", said: fields{"Expires: " + start.Add(hour).Format("Monday, 02-Jan-06 15:04:05 CET")}, want: none},
+		{name: "9111 5.3 Expires with too few digits", said: fields{"Expires: " + start.Add(-3*hour).Format("Mon, 02 Jan 2007 3:04:05 GMT")}, want: none},
+		{name: "9111 5.3 Expires with a fraction", said: fields{"Expires: " + start.Add(hour).Format("Mon, 02 Jan 2006 15:04:05.000 GMT")}, want: none},
+		{name: "9111 5.3 Expires on another weekday", said: fields{"Expires: Sun, 23 Nov 2026 13:00:00 GMT"}, want: none},
 		{name: "9111 4.2.1 Expires twice", said: fields{"Expires: " + at(hour), "Expires: " + at(hour)}, want: none},
 		{name: "9111 4.2.1 max-age twice alike", said: fields{"Cache-Control: max-age=60, max-age=60"}},
 		{name: "9111 4.2.1 max-age twice unlike", said: fields{"Cache-Control: max-age=60, max-age=3600"}, want: none},
@@ -79,6 +89,9 @@ func TestRules(t *testing.T) {
 		{name: "9111 4.2.1 max-age invalid, with Expires", said: fields{"Cache-Control: max-age=x", "Expires: " + at(hour)}, want: none},
 		{name: "9111 4.2.1 an invalid one is a fallback still", said: fields{"Cache-Control: max-age=x"}, maxStale: hour},
 		{name: "9111 5.2 max-age quoted", said: fields{`Cache-Control: max-age="60"`}},
+		{name: "9111 5.2 max-age with space after the name", said: fields{"Cache-Control: max-age =60"}, want: none},
+		{name: "9111 5.2 max-age with space before the value", said: fields{"Cache-Control: max-age= 60"}, want: none},
+		{name: "9111 5.2 no-store with space is seen all the same", said: fields{"Cache-Control: no-store = x"}, maxStale: hour, want: none},
 		{name: "9111 5.2 max-age between other things", said: fields{`Cache-Control: , a=b,,c="d\"e, f" , MAX-AGE=60,`}},
 		{name: "9111 1.2.2 max-age beyond all numbers", said: fields{"Cache-Control: max-age=99999999999999999999999"}, after: 24 * 365 * hour},
 		{name: "9111 5.2.2.10 s-maxage is not for a private cache", said: fields{"Cache-Control: s-maxage=60"}, want: none},
@@ -102,6 +115,11 @@ func TestRules(t *testing.T) {
 		{name: "5861 4 the window begins when freshness ends, not on arrival", said: fields{"Cache-Control: max-age=7200"}, after: 2*hour + 30*time.Minute, maxStale: hour},
 		{name: "5861 4 the operator extends it", said: fields{"Cache-Control: max-age=60, stale-if-error=10"}, after: 30 * time.Minute, maxStale: hour},
 		{name: "5861 4 the operator bounds it", said: fields{"Cache-Control: max-age=60, stale-if-error=86400"}, after: 2 * hour, maxStale: hour, want: none},
+		{name: "5861 4 as the origin says, within", said: fields{"Cache-Control: max-age=60, stale-if-error=10"}, after: 70 * time.Second},
+		{name: "5861 4 as the origin says, beyond", said: fields{"Cache-Control: max-age=60, stale-if-error=10"}, after: 71 * time.Second, want: none},
+		{name: "5861 4 as the origin says, twice unlike", said: fields{"Cache-Control: max-age=60, stale-if-error=10, stale-if-error=20"}, after: 61 * time.Second, want: none},
+		{name: "5861 4 as the origin says, but must-revalidate", said: fields{"Cache-Control: max-age=60, stale-if-error=10, must-revalidate"}, after: 61 * time.Second, want: none},
+		{name: "5861 4 as the origin says, and the request narrows", said: fields{"Cache-Control: max-age=60, stale-if-error=10"}, after: 65 * time.Second, again: fields{"Cache-Control: stale-if-error=4"}, want: none},
 		{name: "5861 4 zero is an opt-out", said: fields{"Cache-Control: max-age=60, stale-if-error=0"}, after: 61 * time.Second, maxStale: hour, want: none},
 		{name: "5861 4 the opt-out is not for fresh ones", said: fields{"Cache-Control: max-age=60, stale-if-error=0"}, after: 59 * time.Second, maxStale: hour},
 		{name: "5861 4 nonsense is an opt-out", said: fields{"Cache-Control: max-age=60, stale-if-error=soon"}, after: 61 * time.Second, maxStale: hour, want: none},
@@ -112,6 +130,7 @@ func TestRules(t *testing.T) {
 		{name: "9111 5.2.2.10 s-maxage is never stale", said: fields{"Cache-Control: s-maxage=60"}, after: 61 * time.Second, maxStale: hour, want: none},
 		{name: "9111 5.2.2.4 no-cache", said: fields{"Cache-Control: no-cache, max-age=60"}, maxStale: hour, want: none},
 		{name: "9111 5.2.2.4 no-cache for some fields", said: fields{`Cache-Control: no-cache="X-Fresh", max-age=60`}},
+		{name: "9111 5.2.2.4 no-cache for no field is for all", said: fields{`Cache-Control: no-cache="", max-age=60`}, maxStale: hour, want: none},
 		{name: "9111 5.2.2.4 no-cache with an open quote", said: fields{`Cache-Control: max-age=60, no-cache="X-Fresh`}, maxStale: hour, want: none},
 		{name: "9111 5.2.2.4 no-cache with a bare name", said: fields{`Cache-Control: no-cache=X-Fresh, max-age=60`}, maxStale: hour, want: none},
 		{name: "9111 5.4 Pragma in a response that has no more", said: fields{"Pragma: no-cache"}, maxStale: hour, want: none},

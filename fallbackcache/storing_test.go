@@ -26,13 +26,14 @@ func (x exchange) mayBeGiven() bool {
 	has := func(names ...string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(x.directives, n) })
 	}
-	if x.asked == "no-store" || x.varies == "*" || has("no-store", "no-cache") {
+	if x.asked == "no-store" || x.varies == "*" || has("no-cache") ||
+		has("no-store") && (!has("must-understand") || x.status == 299) { // RFC 9111, section 5.2.2.3
 		return false
 	}
 	switch x.status {
 	case 200, 203, 204, 300, 301, 308, 404, 405, 410, 414: // RFC 9110, section 15.1
 	case 299, 302, 303, 307, 451:
-		if !x.expires && !has("max-age=60", "max-age=0", "public", "private") || has("must-understand") {
+		if !x.expires && !has("max-age=60", "max-age=0", "public", "private") || x.status == 299 && has("must-understand") {
 			return false
 		}
 	default: // failures, parts, refusals

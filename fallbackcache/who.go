@@ -192,5 +192,5 @@ func (c *Cache) sameSender(req, sent *http.Request, h http.Header) bool {
 			return false
 		}
 	}
-	return isGet(sent)
+	return isGet(sent) && isGet(req) || sent.Method == req.Method
 }

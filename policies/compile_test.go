@@ -238,3 +238,15 @@ func TestEqualSectionsAreOne(t *testing.T) {
 		t.Error("sections that differ are one")
 	}
 }
+
+// max_stale: none leaves the windows to the origin where fresh answers are
+// served, and turns the section off where they are not.
+func TestMaxStaleNone(t *testing.T) {
+	for fresh, want := range map[bool]*Stale{false: nil, true: {After: time.Second, ServeFresh: true}} {
+		p := one(t, Policy{}, Policy{Match: []Match{{Host: "a.test"}},
+			Fallback: &Fallback{Static: &Static{Body: "x"}, Stale: &Stale{MaxStale: None, ServeFresh: fresh}}})
+		if got := p.Fallback.Stale; !reflect.DeepEqual(got, want) {
+			t.Errorf("serve_fresh %v: %+v, want %+v", fresh, got, want)
+		}
+	}
+}

@@ -316,8 +316,11 @@ type Fallback struct {
 
 // Stale allows answers from the cache.
 type Stale struct {
-	// MaxStale is how long after its freshness ended an answer may be given.
-	// Must be stated. None turns off what the defaults say.
+	// MaxStale is how long after its freshness ended an answer may be given, in
+	// place of what the origin says: it extends a shorter stale-if-error, and
+	// bounds a longer one and stale-while-revalidate. Must be stated. None: as
+	// long as the origin says, where ServeFresh is set; else it turns off what
+	// the defaults say.
 	MaxStale time.Duration `json:"max_stale,omitempty"`
 	// After is when a call that has a stale answer stops waiting for the
 	// upstream. Built-in: 1 s. None: it waits for the upstream's failure.

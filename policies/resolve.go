@@ -188,7 +188,7 @@ func complete(p *Policy) {
 	if l := p.RateLimit; l != nil && l.Burst == 0 {
 		l.Burst = int(min(max(1, math.Ceil(float64(l.Rate))), MaxLimit))
 	}
-	if f := p.Fallback; f != nil && f.Stale != nil && f.Stale.MaxStale == None {
+	if f := p.Fallback; f != nil && f.Stale != nil && f.Stale.MaxStale == None && !f.Stale.ServeFresh {
 		f.Stale = nil
 	}
 	zeroNone(reflect.ValueOf(p).Elem())

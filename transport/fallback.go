@@ -16,7 +16,8 @@ import (
 //
 // With serve_fresh, what is stored and fresh is given without a call at all.
 // Where a GET has another answer in the cache, the upstream is asked whether that
-// still holds, and need not send it again if it does.
+// still holds, and need not send it again if it does, also where the answer could
+// not be given on a failure.
 //
 // A GET or HEAD with Cache-Control: only-if-cached is answered from the cache
 // or with 504, where the policy has one. Stale answers are for GET and HEAD; a
@@ -27,21 +28,24 @@ func (c *call) withFallback() (*http.Response, error) {
 		resp, err := c.send()
 		return c.store(resp), err
 	}
-	var answer *fallbackcache.Answer
-	if p.Stale != nil && p.Stale.ServeFresh && reads(c.req.Method) {
-		if fresh, ok := c.t.cache().Find(c.req, 0, c.start); ok {
-			c.served = FromFresh
-			return fresh.Response(c.req, fallbackcache.Outcome{}), nil
-		}
-	}
+	var stored, answer *fallbackcache.Answer // what there is, and what may be given if the call fails
 	if p.Stale != nil && reads(c.req.Method) {
-		answer, _ = c.t.cache().Find(c.req, p.Stale.MaxStale, c.start)
+		stored = c.t.cache().Look(c.req, p.Stale.MaxStale, c.start)
+		if p.Stale.ServeFresh && stored != nil && stored.Immediate && stored.TTL > 0 {
+			c.served = FromFresh
+			return stored.Response(c.req, fallbackcache.Outcome{}), nil
+		}
+		if stored != nil && stored.Servable {
+			answer = stored
+		}
 		if fallbackcache.OnlyIfCached(c.req) {
 			return c.fromCache(answer), nil
 		}
 		if answer != nil {
 			c.tries = 1 // the first failure is answered, not repeated
-			if h := answer.Condition(c.req); h != nil && c.upload == nil {
+		}
+		if stored != nil && c.upload == nil {
+			if h := stored.Condition(c.req); h != nil {
 				c.header, c.asks = h, true
 			}
 		}
@@ -56,7 +60,7 @@ func (c *call) withFallback() (*http.Response, error) {
 	}
 	if !late {
 		if c.asks && err == nil && resp.StatusCode == http.StatusNotModified {
-			return c.confirmed(answer, resp), nil
+			return c.confirmed(stored, resp), nil
 		}
 		if !c.failed(resp, err) || c.gaveUp() || c.mistaken(err) {
 			return c.store(resp), err
