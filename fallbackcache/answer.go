@@ -27,9 +27,10 @@ type Answer struct {
 	// asked meanwhile.
 	Immediate bool
 
-	entry    *entry
-	anew     bool // the request wants none of it
-	wasStale bool // when it was asked about, though it has been confirmed since
+	entry     *entry
+	anew      bool // the request wants none of it
+	wasStale  bool // when it was asked about, though it has been confirmed since
+	collapsed bool // another call brought it
 }
 
 // Outcome says what was tried before an answer is given.
@@ -91,11 +92,15 @@ var notIn304 = [...]string{"Content-Length", "Content-Type", "Content-Encoding",
 // cacheStatus writes the member of RFC 9211. The answer was given without
 // asking the upstream (hit), or after asking because it was stale (fwd=stale);
 // what is fresh was asked for all the same only because we are a fallback
-// (fwd=bypass).
+// (fwd=bypass). Or it is that of another call under way (collapsed).
 func (a *Answer) cacheStatus(outcome Outcome) string {
 	text := make([]byte, 0, 64)
 	text = append(text, "resagent; "...)
 	switch {
+	case a.collapsed && a.wasStale:
+		text = append(text, "fwd=stale; collapsed"...)
+	case a.collapsed:
+		text = append(text, "fwd=miss; collapsed"...)
 	case !outcome.Attempted:
 		text = append(text, "hit"...)
 	case a.TTL > 0 && !a.wasStale:

@@ -75,14 +75,15 @@ type Cache struct {
 	MaxDiskBytes int64
 	MaxDiskFiles int64
 
-	once   sync.Once
-	memory memory
-	disk   *disk // nil: none
-	opened error // why not
-	counts counters
-	secret [32]byte
-	hashes sync.Pool       // of hash.Hash, keyed with secret
-	fields map[string]bool // Credentials, canonical
+	once    sync.Once
+	memory  memory
+	flights flights
+	disk    *disk // nil: none
+	opened  error // why not
+	counts  counters
+	secret  [32]byte
+	hashes  sync.Pool       // of hash.Hash, keyed with secret
+	fields  map[string]bool // Credentials, canonical
 }
 
 // ready makes the zero value usable.
@@ -104,6 +105,7 @@ func (c *Cache) ready() {
 			c.memory.max = DefaultMaxBytes
 		}
 		c.memory.open()
+		c.flights.ahead, c.flights.revalidating = map[uint64]*Flight{}, map[uint64]bool{}
 		c.openDir()
 	})
 }

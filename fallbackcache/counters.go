@@ -10,6 +10,9 @@ type counters struct {
 	hits, misses          atomic.Int64
 	stored, busy, damaged atomic.Int64
 	evicted, errors       atomic.Int64
+	collapsed             atomic.Int64
+	revalidations         atomic.Int64
+	dropped               atomic.Int64
 
 	mu   sync.Mutex
 	last error
@@ -24,8 +27,13 @@ func (c *counters) failed(err error) {
 
 // Stats is what a Cache has done since its first use. Counts only grow.
 type Stats struct {
-	// Hits and Misses of Find.
+	// Hits and Misses of Find and Look: whether there was something to be given.
 	Hits, Misses int64
+	// Collapsed are calls that got the answer of another one under way.
+	Collapsed int64
+	// Revalidations in the background that were begun, and those that were not
+	// because too many were under way.
+	Revalidations, RevalidationsDropped int64
 	// DiskStored and DiskEvicted are entries written to the disk store, and
 	// those removed from it to make room, by this process.
 	DiskStored, DiskEvicted int64
@@ -47,7 +55,8 @@ func (c *Cache) Stats() Stats {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return Stats{
-		Hits: n.hits.Load(), Misses: n.misses.Load(),
+		Hits: n.hits.Load(), Misses: n.misses.Load(), Collapsed: n.collapsed.Load(),
+		Revalidations: n.revalidations.Load(), RevalidationsDropped: n.dropped.Load(),
 		DiskStored: n.stored.Load(), DiskEvicted: n.evicted.Load(), DiskDamaged: n.damaged.Load(),
 		DiskBusy: n.busy.Load(), DiskErrors: n.errors.Load(), DiskError: n.last,
 	}

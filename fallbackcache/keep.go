@@ -21,6 +21,11 @@ import (
 // No failure removes anything. What does, besides newer answers: a good
 // response that forbids storing or reuse, and 401 or 403.
 func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *http.Response {
+	return c.keep(req, resp, now, nil)
+}
+
+// keep is Keep for a flight, which may be nil.
+func (c *Cache) keep(req *http.Request, resp *http.Response, now time.Time, f *Flight) *http.Response {
 	if resp == nil || resp.Body == nil {
 		return resp
 	}
@@ -53,6 +58,9 @@ func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *htt
 		return resp
 	}
 	stamp, held := c.glance(uri)
+	if f != nil {
+		stamp = f.stamp
+	}
 	if v.remove && !held {
 		return resp
 	}
@@ -74,10 +82,17 @@ func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *htt
 		if resp.ContentLength <= 0 && len(resp.Trailer) == 0 {
 			e.complete(nil)
 			c.put(e, over, stamp)
+			if f != nil {
+				f.forSome = v.forSome()
+			}
 		}
 		return resp
 	}
-	return record(c, e, over, stamp, resp, c.maxObject())
+	out, r := record(c, e, over, stamp, resp, c.maxObject())
+	if f != nil && v.forSome() {
+		r.ride(f)
+	}
+	return out
 }
 
 // plain tells whether a GET is one whose answers depend on its URI and fields

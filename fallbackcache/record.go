@@ -24,10 +24,12 @@ type recorder struct {
 	cache *Cache
 	room  *room
 
+	flight *Flight // that ends with the recording; nil: none
+
 	closed atomic.Bool // Close may run beside Read
 }
 
-func record(c *Cache, e *entry, over []*entry, stamp stamp, resp *http.Response, limit int64) *http.Response {
+func record(c *Cache, e *entry, over []*entry, stamp stamp, resp *http.Response, limit int64) (*http.Response, *recorder) {
 	out := new(http.Response)
 	*out = *resp
 	r := &recorder{
@@ -42,7 +44,15 @@ func record(c *Cache, e *entry, over []*entry, stamp stamp, resp *http.Response,
 	// A caller that forgets to close must not shrink the cache for good.
 	runtime.AddCleanup(r, (*room).release, r.room)
 	out.Body = r
-	return out
+	return out, r
+}
+
+// ride has the flight end with the recording, also if its caller forgets to
+// close.
+func (r *recorder) ride(f *Flight) {
+	f.riding = true
+	r.flight = f
+	runtime.AddCleanup(r, (*Flight).End, f)
 }
 
 // Read implements io.Reader.
@@ -58,6 +68,9 @@ func (r *recorder) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if n < 0 || n > len(p) || err != nil && err != io.EOF || r.closed.Load() || !r.keep(p[:n]) {
+		if r.flight != nil && int64(len(r.buf)+n) > r.limit {
+			r.flight.wasVain(r.flight.began)
+		}
 		r.giveUp()
 		return n, err
 	}
@@ -74,6 +87,9 @@ func (r *recorder) Read(p []byte) (int, error) {
 		r.room.release()
 		e.complete(slices.Clip(body))
 		r.cache.put(e, r.over, r.stamp)
+		if r.flight != nil {
+			r.flight.end(true)
+		}
 	}
 	r.giveUp()
 	return n, err
@@ -104,12 +120,18 @@ func (r *recorder) keep(b []byte) bool {
 func (r *recorder) giveUp() {
 	r.buf, r.over = nil, nil
 	r.room.release()
+	if r.flight != nil {
+		r.flight.End()
+	}
 }
 
 // Close implements io.Closer.
 func (r *recorder) Close() error {
 	if !r.closed.Swap(true) {
 		r.room.release()
+		if r.flight != nil {
+			r.flight.End()
+		}
 	}
 	return r.body.Close()
 }

@@ -10,6 +10,7 @@ import (
 // what it supersedes is removed, or nothing happens.
 type verdict struct {
 	keep, remove bool
+	window       time.Duration // of stale-while-revalidate
 	vary         []string
 	without      []string // fields not to be replayed
 	fresh        freshness
@@ -54,7 +55,7 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 		// where the origin forgets to say so.
 		vary, _ = varyNames(append(vary, "Accept-Encoding"))
 	}
-	return verdict{
+	v := verdict{
 		keep:    true,
 		vary:    vary,
 		without: cc.without,
@@ -66,7 +67,15 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 			neverStale: cc.neverStale || cc.staleIfError.set && cc.staleIfError.d == 0,
 		},
 	}
+	if !cc.neverStale {
+		v.window = cc.staleWhileRevalidate.d
+	}
+	return v
 }
+
+// forSome tells whether the answer may be given again without asking, for a
+// while.
+func (v verdict) forSome() bool { return v.fresh.age < v.fresh.lifetime || v.window > 0 }
 
 type class uint8
 

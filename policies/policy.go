@@ -326,7 +326,12 @@ type Stale struct {
 	// upstream. Built-in: 1 s. None: it waits for the upstream's failure.
 	After time.Duration `json:"after,omitempty"`
 	// ServeFresh answers from the cache, without a call, as long as what is
-	// stored is fresh by its own word. Inherited if true.
+	// stored is fresh by its own word, or within its stale-while-revalidate:
+	// then the upstream is asked in the background, within timeout.total, or a
+	// minute where that is none. Of simultaneous GETs for the same that find
+	// nothing so, one is sent; the others wait for it, for After at most (1 s
+	// where that is none), and send their own if it brings nothing for them.
+	// Inherited if true.
 	ServeFresh bool `json:"serve_fresh,omitempty"`
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/resagent/resagent/agent/client"
+	"github.com/resagent/resagent/fallbackcache"
 	"github.com/resagent/resagent/policies"
 )
 
@@ -36,9 +37,10 @@ type call struct {
 	served  Source
 
 	newest   *attempt
-	beside   *hedge              // of an attempt that is under way; nil: none
-	reserved *client.Reservation // of the retry that is waiting or under way; nil: none
-	unlink   func()              // ends the tie to a caller's context it was detached from
+	beside   *hedge                // of an attempt that is under way; nil: none
+	reserved *client.Reservation   // of the retry that is waiting or under way; nil: none
+	unlink   func()                // ends the tie to a caller's context it was detached from
+	flight   *fallbackcache.Flight // that others like it wait for; nil: none, or its body's
 
 	attempts atomic.Int32
 	replays  atomic.Int32
@@ -47,6 +49,7 @@ type call struct {
 	hedged   bool // two attempts were sent beside each other
 	hedgeWon bool // and the second's answer is given
 	done     bool // RoundTrip returned by itself
+	behind   bool // nobody waits for it: it revalidates
 
 	first attempt
 }
@@ -98,6 +101,7 @@ func (c *call) breaker() *breaker { return c.authority.breaker }
 // deliver gives the caller what the layers came to.
 func (c *call) deliver(resp *http.Response, err error) (*http.Response, error) {
 	c.done = true
+	c.land()
 	if c.upload != nil {
 		c.upload.finish()
 	}
@@ -140,6 +144,7 @@ func (c *call) end() {
 	if c.done {
 		return
 	}
+	c.land()
 	if c.beside != nil {
 		c.beside.leave()
 	}

@@ -43,17 +43,19 @@ const (
 	Stopped                       // an attempt worth repeating is not repeated; Detail says why
 	Refused                       // this host said no
 	Replayed                      // the base sent a body again by itself
+	Revalidated                   // a call in the background has asked for a stored answer anew; Detail is what came of it
+	Collapsed                     // another call's answer was given, after Wait
 	CircuitOpened                 // after this call's outcome
 	CircuitClosed                 // after this call's outcome
 	Served                        // a fallback answered; Detail is its Source
 	NotApplied                    // a part of a policy could not be applied; Detail says which
-	Panicked                      // the base panicked after its caller had gone on with a stale answer
+	Panicked                      // the base panicked in a call without a caller: one that went on with a stale answer, or a revalidation
 	kinds
 )
 
 var kindNames = [kinds]string{
 	Attempted: "attempt", Retrying: "retrying", Hedged: "hedged", Stopped: "not retried", Refused: "refused",
-	Replayed: "replayed by the base", CircuitOpened: "circuit opened", CircuitClosed: "circuit closed",
+	Replayed: "replayed by the base", Revalidated: "revalidated", Collapsed: "collapsed", CircuitOpened: "circuit opened", CircuitClosed: "circuit closed",
 	Served: "fallback served", NotApplied: "policy not applied", Panicked: "base panicked",
 }
 

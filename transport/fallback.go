@@ -14,7 +14,8 @@ import (
 // timeouts included, and by the policy's statuses. A caller that ended its own
 // call, or made a request that cannot be sent, gets its own error.
 //
-// With serve_fresh, what is stored and fresh is given without a call at all.
+// With serve_fresh, what is stored and fresh is given without a call at all, and
+// of simultaneous calls for the same that is not, one is made.
 // Where a GET has another answer in the cache, the upstream is asked whether that
 // still holds, and need not send it again if it does, also where the answer could
 // not be given on a failure.
@@ -30,10 +31,14 @@ func (c *call) withFallback() (*http.Response, error) {
 	}
 	var stored, answer *fallbackcache.Answer // what there is, and what may be given if the call fails
 	if p.Stale != nil && reads(c.req.Method) {
+		if !c.t.keeps.Load() { // before the call: what is changed meanwhile is not stored
+			c.t.keeps.Store(true)
+		}
 		stored = c.t.cache().Look(c.req, p.Stale.MaxStale, c.start)
-		if p.Stale.ServeFresh && stored != nil && stored.Immediate && stored.TTL > 0 {
-			c.served = FromFresh
-			return stored.Response(c.req, fallbackcache.Outcome{}), nil
+		if p.Stale.ServeFresh {
+			if resp := c.fresh(stored); resp != nil {
+				return resp, nil
+			}
 		}
 		if stored != nil && stored.Servable {
 			answer = stored
@@ -53,9 +58,16 @@ func (c *call) withFallback() (*http.Response, error) {
 	var resp *http.Response
 	var err error
 	late := false
-	if answer != nil && p.Stale.After > 0 && c.upload == nil {
+	if p.Stale != nil && p.Stale.ServeFresh && c.upload == nil {
+		if resp, err, late = c.collapse(p.Stale, stored, answer); resp != nil || err != nil {
+			return resp, err
+		}
+	}
+	switch {
+	case late:
+	case answer != nil && p.Stale.After > 0 && c.upload == nil:
 		resp, err, late = c.race(p.Stale.After)
-	} else {
+	default:
 		resp, err = c.send()
 	}
 	if !late {
@@ -140,11 +152,12 @@ func (c *call) store(resp *http.Response) *http.Response {
 	if p := c.rules.Fallback; p == nil || p.Stale == nil {
 		return resp
 	}
-	if !c.t.keeps.Load() {
-		c.t.keeps.Store(true)
-	}
 	// Its age counts from the request (RFC 9111, section 4.2.3): how long it
 	// was on its way nobody else tells.
+	if f := c.flight; f != nil {
+		c.flight = nil // it ends with the response's body
+		return f.Keep(c.req, resp, c.start)
+	}
 	return c.t.cache().Keep(c.req, resp, c.start)
 }
 

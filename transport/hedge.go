@@ -75,7 +75,7 @@ func (c *call) firstAttempt() result {
 // stream of events or another protocol is not slow when it is silent. Below a
 // retry nothing is sent twice, as nothing is retried: who made it pays once.
 func (c *call) hedgeable() bool {
-	return c.above() == 1 && reads(c.req.Method) && c.upload == nil && !has(c.header, "Upgrade") &&
+	return !c.behind && c.above() == 1 && reads(c.req.Method) && c.upload == nil && !has(c.header, "Upgrade") &&
 		!strings.HasPrefix(value(c.header, "Accept"), "text/event-stream")
 }
 

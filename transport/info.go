@@ -17,8 +17,8 @@ type Info struct {
 	// Replays are the times the base sent the request again by itself, on a
 	// connection that was closed under it: attempts that nobody decided on.
 	Replays int
-	// Waited is the time spent in the bulkhead's queue, for tokens, and
-	// between attempts.
+	// Waited is the time spent in the bulkhead's queue, for tokens, between
+	// attempts, and for another call's answer.
 	Waited time.Duration
 	// Served says where the response came from. Empty: there is none.
 	Served Source
@@ -37,12 +37,16 @@ type Info struct {
 type Source string
 
 const (
-	FromUpstream  Source = "upstream"  // the upstream's own answer to this call
-	FromStale     Source = "stale"     // the cache: the upstream failed, was late, or was not to be asked
-	FromStatic    Source = "static"    // the fixed answer of the policy
-	FromFresh     Source = "fresh"     // the cache, by serve_fresh: the upstream was not asked
-	FromConfirmed Source = "confirmed" // the cache: the upstream has just said that it is unchanged (304)
-	FromHost      Source = "host"      // this host: 504 to a request with only-if-cached, for which nothing is stored
+	FromUpstream Source = "upstream" // the upstream's own answer to this call
+	FromStale    Source = "stale"    // the cache: the upstream failed, was late, or was not to be asked
+	FromStatic   Source = "static"   // the fixed answer of the policy
+	FromFresh    Source = "fresh"    // the cache, by serve_fresh: the upstream was not asked
+	// The cache, by serve_fresh: it is stale, and given while the upstream is
+	// asked in the background, as it allowed (stale-while-revalidate).
+	FromRevalidating Source = "stale-while-revalidate"
+	FromCollapsed    Source = "collapsed" // the cache, by serve_fresh: what another call, under way at the time, has brought
+	FromConfirmed    Source = "confirmed" // the cache: the upstream has just said that it is unchanged (304)
+	FromHost         Source = "host"      // this host: 504 to a request with only-if-cached, for which nothing is stored
 )
 
 type (

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/resagent/resagent/fallbackcache"
 )
 
 // race sends the call on a goroutine of its own, because a stale answer waits
@@ -35,7 +37,7 @@ func (c *call) race(after time.Duration) (resp *http.Response, err error, late b
 	w.unlink = func() { untie(); cancel(nil) }
 
 	done := make(chan finish)
-	left := make(chan struct{}) // closed when the caller goes on without us
+	left := make(chan *fallbackcache.Flight, 1) // what it leads, when the caller goes on without us
 	go w.alone(done, left)
 
 	timer := time.NewTimer(after)
@@ -51,7 +53,8 @@ func (c *call) race(after time.Duration) (resp *http.Response, err error, late b
 	if p := c.rules.Timeout; p == nil || p.Attempt == 0 {
 		time.AfterFunc(lateTime, func() { cancel(nil) })
 	}
-	close(left)
+	left <- c.flight
+	c.flight = nil
 	c.attempts.Store(w.attempts.Load())
 	return nil, nil, true
 }
@@ -86,7 +89,7 @@ func (c *call) adopt(w *call, f finish) (*http.Response, error, bool) {
 
 // alone is the goroutine of a race. A panic of the base goes to the caller, or
 // if that has left, to the hook and the log: it must not end the process.
-func (w *call) alone(done chan<- finish, left <-chan struct{}) {
+func (w *call) alone(done chan<- finish, left <-chan *fallbackcache.Flight) {
 	var f finish
 	defer func() {
 		if v := recover(); v != nil {
@@ -100,7 +103,7 @@ func (w *call) alone(done chan<- finish, left <-chan struct{}) {
 		}
 		select {
 		case done <- f: // the caller takes it, or
-		case <-left: // has left
+		case w.flight = <-left: // has left
 			w.refresh(f)
 		}
 	}()
@@ -110,20 +113,30 @@ func (w *call) alone(done chan<- finish, left <-chan struct{}) {
 
 // refresh reads a late answer into the cache.
 func (w *call) refresh(f finish) {
+	defer func() {
+		if v := recover(); v != nil { // of reading the body
+			w.panicked(v)
+		}
+		w.land()
+	}()
 	if f.panic != nil {
 		w.panicked(f.panic)
 	}
-	if f.resp == nil {
+	if f.resp != nil {
+		defer time.AfterFunc(lateTime, w.unlink).Stop()
+		w.take(f.resp)
+	}
+}
+
+// take stores the answer of a call that nobody waits for.
+func (w *call) take(resp *http.Response) {
+	kept := resp
+	defer func() { closeBody(kept) }()
+	if w.failed(resp, nil) {
 		return
 	}
-	kept := f.resp
-	if !w.failed(f.resp, f.err) {
-		kept = w.store(f.resp)
+	if kept = w.store(resp); kept != resp { // else nobody wants its body
+		most := max(lateMost, w.t.cache().MaxObject)
+		io.Copy(io.Discard, io.LimitReader(kept.Body, most+1)) // and its end
 	}
-	if kept != f.resp { // else nobody wants its body
-		limit := time.AfterFunc(lateTime, w.unlink)
-		io.Copy(io.Discard, io.LimitReader(kept.Body, lateMost))
-		limit.Stop()
-	}
-	closeBody(kept)
 }
