@@ -1,6 +1,9 @@
 package fallbackcache
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // responseControl is what a response says of its own storing.
 type responseControl struct {
@@ -88,6 +91,15 @@ func readRequest(h http.Header) (cc requestControl) {
 		}
 	}
 	return cc
+}
+
+// tolerates is how stale an answer the request takes on a failure (RFC 5861,
+// section 4; RFC 9111, section 5.2.1.2).
+func (cc requestControl) tolerates() time.Duration {
+	if cc.anyStale {
+		return farAway
+	}
+	return max(cc.staleIfError.d, cc.maxStale.d)
 }
 
 func pragmaNoCache(h http.Header) bool {

@@ -1,6 +1,7 @@
 package fallbackcache
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strconv"
@@ -144,9 +145,9 @@ func choose(variants []*entry, h http.Header) *entry {
 	return best
 }
 
-// newer orders by generation, then by arrival.
+// newer orders by generation, as far as a Date tells it, then by arrival.
 func newer(a, b *entry) bool {
-	if order := a.generated().Compare(b.generated()); order != 0 {
+	if order := cmp.Compare(a.generated().Unix(), b.generated().Unix()); order != 0 {
 		return order > 0
 	}
 	return a.fresh.arrived.After(b.fresh.arrived)

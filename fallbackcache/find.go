@@ -17,14 +17,15 @@ func (c *Cache) Find(req *http.Request, maxStale time.Duration, now time.Time) (
 // Look looks for the stored answer to req, and tells what may be done with it
 // at now: nil where there is none. MaxStale is how long after its freshness
 // ended the operator lets an answer be given, in place of what the origin says;
-// 0 or less: as long as the origin says. Look does not touch the network.
+// 0 or less: as long as the origin says, or the request. Look does not touch the network.
 // Without [Cache.Dir] a request for which it finds nothing costs no more than a
 // look into a map; with it, one into a folder.
 //
 // Only GET and HEAD are answered, and only what can be answered in full:
 // nothing with a body, a Range, an Upgrade, or a precondition that is for the
 // origin to judge (If-Match, If-Unmodified-Since). The request's own
-// directives can narrow what is given, never widen it.
+// directives can narrow what is given, never widen it beyond what the operator
+// says.
 func (c *Cache) Look(req *http.Request, maxStale time.Duration, now time.Time) *Answer {
 	if !isGet(req) && req.Method != http.MethodHead {
 		return nil
@@ -82,12 +83,13 @@ func (e *entry) permit(a *Answer, get bool, maxStale time.Duration, cc requestCo
 		a.Servable, a.Immediate = true, true
 		return
 	}
-	// What is stale is the origin's to allow. Parsed here, since few get here.
+	// What is stale is the origin's to allow, and on a failure the client's,
+	// where the operator leaves it to them. Parsed here, since few get here.
 	said := e.control()
-	if said.neverStale {
+	if said.neverStale || said.noCache {
 		return
 	}
-	if maxStale <= 0 && f.permits(a.Age, said.staleIfError.d, onError) {
+	if maxStale <= 0 && f.permits(a.Age, max(said.staleIfError.d, onError.tolerates()), onError) {
 		a.Servable = true
 	}
 	window := said.staleWhileRevalidate.d

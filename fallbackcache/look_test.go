@@ -71,19 +71,21 @@ func TestImmediate(t *testing.T) {
 // What may not be given may be asked about, unless the request wants it anew
 // (RFC 9111, sections 4.3.1 and 5.2.1.4).
 func TestAskedAboutThoughNotServable(t *testing.T) {
-	for control, asks := range map[string]bool{"": true, "max-age=0": true, "no-cache": false, "no-store": false} {
-		cache := new(Cache)
-		keep(t, cache, start, get(t, page), 200, "good", `ETag: "v"`, "Cache-Control: max-age=60, must-revalidate")
-		req := get(t, page)
-		if control != "" {
-			req.Header.Set("Cache-Control", control)
-		}
-		a := cache.Look(req, time.Hour, start.Add(61*time.Second))
-		if a == nil || a.Servable {
-			t.Fatalf("%q: %+v, want an answer that is not to be given", control, a)
-		}
-		if got := a.Condition(req) != nil; got != asks {
-			t.Errorf("%q: asked about %v, want %v", control, got, asks)
+	for said, after := range map[string]time.Duration{"max-age=60, must-revalidate": 61 * time.Second, "no-cache, stale-while-revalidate=60": 0} {
+		for control, asks := range map[string]bool{"": true, "max-age=0": true, "no-cache": false, "no-store": false} {
+			cache := new(Cache)
+			keep(t, cache, start, get(t, page), 200, "good", `ETag: "v"`, "Cache-Control: "+said)
+			req := get(t, page)
+			if control != "" {
+				req.Header.Set("Cache-Control", control)
+			}
+			a := cache.Look(req, time.Hour, start.Add(after))
+			if a == nil || a.Servable || a.Immediate {
+				t.Fatalf("%s, asked with %q: %+v, want an answer that is not to be given", said, control, a)
+			}
+			if got := a.Condition(req) != nil; got != asks {
+				t.Errorf("%s, asked with %q: asked about %v, want %v", said, control, got, asks)
+			}
 		}
 	}
 }
@@ -179,4 +181,13 @@ func FuzzDate(f *testing.F) {
 			t.Fatalf("%q is a date", s)
 		}
 	})
+}
+
+// s-maxage of a shared cache makes nothing fresh that must be asked about.
+func TestSharedNoCache(t *testing.T) {
+	cache := &Cache{Shared: true}
+	keep(t, cache, start, get(t, page), 200, "good", "Cache-Control: public, no-cache, s-maxage=60", `ETag: "v"`)
+	if a := cache.Look(get(t, page), time.Hour, start); a == nil || a.Immediate || a.Servable || a.Condition(get(t, page)) == nil {
+		t.Errorf("%+v, want one that is asked about and not given", a)
+	}
 }

@@ -91,7 +91,7 @@ func (c *Cache) renewed(old *entry, req *http.Request, resp *http.Response, h ht
 		}
 	}
 	if len(h["Date"]) == 0 {
-		merged["Date"] = []string{now.UTC().Format(http.TimeFormat)} // RFC 9110, section 6.6.1
+		delete(merged, "Date") // the stored one is of another message; it gets a new one
 	}
 	v := c.shareable(merged, judge(classOf(old.status), merged, now))
 	e := c.newEntry(old.uri, old.who, canonical(req.Header), resp, merged, v)

@@ -10,6 +10,7 @@ import (
 // what it supersedes is removed, or nothing happens.
 type verdict struct {
 	keep, remove bool
+	each         bool          // it must be asked about each time
 	window       time.Duration // of stale-while-revalidate
 	vary         []string
 	without      []string // fields not to be replayed
@@ -39,7 +40,8 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 	// A newer answer that must not be stored or not be reused ends the older
 	// one too: it is no longer the last good answer. So does the news that
 	// this user may not see it any more.
-	if class == refused || cc.noStore || cc.noCache {
+	// One that must be asked about each time is kept if it can be.
+	if class == refused || cc.noStore || cc.noCache && len(h["Etag"]) == 0 && len(h["Last-Modified"]) == 0 {
 		return verdict{remove: true}
 	}
 	vary, ok := varyNames(h["Vary"])
@@ -47,6 +49,9 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 		return verdict{remove: true}
 	}
 	fresh, explicit := lifetime(cc, h, arrived)
+	if cc.noCache { // RFC 9111, section 5.2.2.4
+		fresh, cc.neverStale = 0, true
+	}
 	if class != always && !explicit && !cc.stated || class == unknown && cc.mustUnderstand || endless(h) || len(h["Content-Range"]) > 0 {
 		return verdict{}
 	}
@@ -57,6 +62,7 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 	}
 	v := verdict{
 		keep:    true,
+		each:    cc.noCache,
 		vary:    vary,
 		without: cc.without,
 		fresh: freshness{

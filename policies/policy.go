@@ -319,8 +319,8 @@ type Stale struct {
 	// MaxStale is how long after its freshness ended an answer may be given, in
 	// place of what the origin says: it extends a shorter stale-if-error, and
 	// bounds a longer one and stale-while-revalidate. Must be stated. None: as
-	// long as the origin says, where ServeFresh is set; else it turns off what
-	// the defaults say.
+	// long as the origin says, or the request, where ServeFresh is set; else it
+	// turns off what the defaults say.
 	MaxStale time.Duration `json:"max_stale,omitempty"`
 	// After is when a call that has a stale answer stops waiting for the
 	// upstream. Built-in: 1 s. None: it waits for the upstream's failure.
