@@ -191,3 +191,17 @@ func TestSharedNoCache(t *testing.T) {
 		t.Errorf("%+v, want one that is asked about and not given", a)
 	}
 }
+
+// What the origin allows is known of an answer from the disk too.
+func TestImmediateFromDisk(t *testing.T) {
+	dir := t.TempDir()
+	first := &Cache{Dir: dir}
+	keep(t, first, start, get(t, page), 200, "good", "Cache-Control: max-age=60, stale-while-revalidate=10, stale-if-error=20")
+	second := &Cache{Dir: dir}
+	for after, want := range map[time.Duration][2]bool{59 * time.Second: {true, true}, 70 * time.Second: {true, true}, 80 * time.Second: {false, true}, 81 * time.Second: {false, false}} {
+		a := second.Look(get(t, page), 0, start.Add(after))
+		if a == nil || a.Immediate != want[0] || a.Servable != want[1] {
+			t.Errorf("after %v: %+v, want given at once and on a failure: %v", after, a, want)
+		}
+	}
+}

@@ -466,6 +466,7 @@ func TestCollapseHeadAndOthers(t *testing.T) {
 // TestCollapseAtRandom: many callers, keys and ends at once, on real time. Each
 // gets its own key's answer, whole, or its own error, and nothing stays behind.
 func TestCollapseAtRandom(t *testing.T) {
+	before := goleak.IgnoreCurrent()
 	base := roundTripper(func(r *http.Request) (*http.Response, error) {
 		select {
 		case <-time.After(time.Duration(rand.IntN(2000)) * time.Microsecond):
@@ -498,7 +499,7 @@ func TestCollapseAtRandom(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	goleak.VerifyNone(t, before)
 }
 
 // oneOfMany makes one call of TestCollapseAtRandom.
