@@ -156,3 +156,34 @@ func TestVain(t *testing.T) {
 		t.Errorf("%d flights are left", len(cache.flights.ahead))
 	}
 }
+
+// A body that grows too large frees the others at that moment, however long its
+// caller reads on.
+func TestFlightOfALargeBody(t *testing.T) {
+	cache := &Cache{MaxObject: 10}
+	req := get(t, page)
+	f, _ := cache.Join(req, time.Hour, start)
+	if _, leads := cache.Join(req, time.Hour, start); leads {
+		t.Fatal("two lead")
+	}
+	resp := response(t, req, 200, "0123456789x", "Cache-Control: max-age=60")
+	resp.ContentLength = -1
+	body := f.Keep(req, resp, start).Body
+	for range 2 {
+		select {
+		case <-f.Done():
+			t.Fatal("it ended while it may still be stored")
+		default:
+		}
+		body.Read(make([]byte, 5))
+	}
+	body.Read(make([]byte, 5))
+	select {
+	case <-f.Done():
+	default:
+		t.Error("it did not end when it was given up")
+	}
+	if f, _ := cache.Join(req, time.Hour, start); f != nil {
+		t.Error("the next ones wait again")
+	}
+}

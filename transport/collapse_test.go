@@ -542,3 +542,65 @@ func oneOfMany(t *testing.T, tr *Transport) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestLateAcrossAChange: a call that goes on after its caller got a stale answer
+// leads on, and what it asked for before a change is not stored after it.
+func TestLateAcrossAChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := once(policies.Policy{Fallback: &policies.Fallback{Stale: &policies.Stale{MaxStale: time.Hour, ServeFresh: true}}})
+		tr, _ := through(t, p, stored("max-age=60", "one"), later(5*time.Second, stored("max-age=60", "before")), answer{status: 204}, stored("max-age=60", "after"))
+		giving(t, tr, request(t, "GET", nil), "one", FromUpstream)
+		time.Sleep(70 * time.Second)
+		resp, err := tr.RoundTrip(request(t, "GET", nil))
+		if err != nil || read(t, resp) != "one" {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		time.Sleep(2 * time.Second)
+		if _, err := tr.RoundTrip(request(t, "PUT", nil)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		giving(t, tr, request(t, "GET", nil), "after", FromUpstream)
+	})
+}
+
+// TestCollapseWithinTheWindow: an answer that is stale at once does for all, if
+// it may be given stale.
+func TestCollapseWithinTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, freshOnly(), answer{do: func(r *http.Request) (*http.Response, error) {
+			resp, err := drip(3, 100*time.Millisecond, nil)(r)
+			resp.Header.Set("Cache-Control", "max-age=0, stale-while-revalidate=60")
+			return resp, err
+		}})
+		for i, g := range crowd(t, tr, 9, nil) {
+			if g.err != nil || len(g.body) != 3 || i > 0 && g.info.Served != FromCollapsed {
+				t.Errorf("caller %d: %+v", i, g)
+			}
+		}
+		if s.count() != 1 {
+			t.Errorf("%d calls", s.count())
+		}
+	})
+}
+
+// TestLatePanicWhileReading: what a base does on a goroutine of ours does not end
+// the process, in its bodies either.
+func TestLatePanicWhileReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, stale(time.Second))
+		fillCache(t, tr, s, later(2*time.Second, answer{do: func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(panicking{}), ContentLength: -1, Request: r, ProtoMajor: 1, ProtoMinor: 1}, nil
+		}}))
+		events := watch(tr, Panicked)
+		if resp, err := tr.RoundTrip(request(t, "GET", nil)); err != nil || read(t, resp) != "good" {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if seen := events(); len(seen) != 1 || seen[0].Detail != "reading" {
+			t.Errorf("told %+v", seen)
+		}
+	})
+}

@@ -287,9 +287,9 @@ func TestRevalidationPassesTheLayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := freshOnly()
 		p.Retry = &policies.Retry{MaxAttempts: 3}
-		p.Hedge = &policies.Hedge{Delay: time.Second}
+		p.Hedge = &policies.Hedge{Delay: time.Second, MaxExtraLoad: 1}
 		p.CircuitBreaker = &policies.CircuitBreaker{ConsecutiveFailures: 2, OpenFor: 20 * time.Second}
-		tr, s := through(t, p, stored("max-age=60, stale-while-revalidate=600", "one"), answer{status: 503, delay: 3 * time.Second})
+		tr, s := through(t, p, stored("max-age=60, stale-while-revalidate=600", "one"), answer{status: 503, body: "no", delay: 3 * time.Second})
 		events := watch(tr, Refused, CircuitOpened, Hedged, Retrying)
 		giving(t, tr, request(t, "GET", nil), "one", FromUpstream)
 		time.Sleep(70 * time.Second)
