@@ -12,7 +12,8 @@ const (
 	// maxRevalidations is how many are under way at a time, for all keys.
 	maxRevalidations = 64
 	// vainTime is how long a key's calls are not waited for after one whose
-	// answer was for nobody else ("hit-for-miss").
+	// answer was for nobody else ("hit-for-miss"). The next one then finds out
+	// whether that has changed, and nobody waits for it either.
 	vainTime = 10 * time.Second
 	// vainKeys is how many such keys are remembered.
 	vainKeys = 1024
@@ -73,8 +74,12 @@ func (c *Cache) Join(req *http.Request, wait time.Duration, now time.Time) (f *F
 func (l *flights) join(k flightKey, wait time.Duration, now time.Time) (f *Flight, leads bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if v := &l.vain[k.key%vainKeys]; v.key == k.key && now.Before(v.until) {
-		return nil, false
+	if v := &l.vain[k.key%vainKeys]; v.key == k.key {
+		if now.Before(v.until) || k.anew || k.conditional {
+			return nil, false
+		}
+		v.until = now.Add(vainTime)
+		return &Flight{key: k.key, began: now}, true
 	}
 	if f := l.ahead[k.key]; f != nil && now.Sub(f.began) < wait {
 		if k.anew {
@@ -225,6 +230,9 @@ func (f *Flight) Answer(req *http.Request, before *Answer, maxStale time.Duratio
 // response's body, or at once where that is for nobody else.
 func (f *Flight) Keep(req *http.Request, resp *http.Response, now time.Time) *http.Response {
 	out := f.cache.keep(req, resp, now, f)
+	if f.riding || f.forSome {
+		f.wasNotVain()
+	}
 	if f.riding {
 		return out
 	}
@@ -266,4 +274,14 @@ func (f *Flight) wasVain(now time.Time) {
 	defer l.mu.Unlock()
 	v := &l.vain[f.key%vainKeys]
 	v.key, v.until = f.key, now.Add(vainTime)
+}
+
+// wasNotVain forgets that.
+func (f *Flight) wasNotVain() {
+	l := &f.cache.flights
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if v := &l.vain[f.key%vainKeys]; v.key == f.key {
+		v.key = 0
+	}
 }

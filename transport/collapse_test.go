@@ -144,13 +144,34 @@ func TestNotCollapsed(t *testing.T) {
 				if s.count() != 30 {
 					t.Errorf("%d calls, want one for each caller", s.count())
 				}
-				time.Sleep(10 * time.Second)
-				if g := crowd(t, tr, 2, nil)[1]; g.took != 600*time.Millisecond {
-					t.Errorf("after a while the second took %v, want to have waited again", g.took)
+				time.Sleep(10 * time.Second) // one finds out again, and nobody waits
+				for i, g := range crowd(t, tr, 3, nil) {
+					if g.took != 300*time.Millisecond {
+						t.Errorf("after a while caller %d took %v", i, g.took)
+					}
 				}
 			})
 		})
 	}
+}
+
+// TestCollapsedAgain: a key whose answers have become good for all is found out.
+func TestCollapsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, s := through(t, freshOnly(), answer{status: 200, body: "x", header: http.Header{"Cache-Control": {"no-store"}}}, stored("max-age=1", "one"), later(300*time.Millisecond, stored("max-age=60", "two")))
+		giving(t, tr, request(t, "GET", nil), "x", FromUpstream)
+		time.Sleep(10 * time.Second)
+		giving(t, tr, request(t, "GET", nil), "one", FromUpstream)
+		time.Sleep(time.Second)
+		for i, g := range crowd(t, tr, 9, nil) {
+			if g.err != nil || g.body != "two" || i > 0 && g.info.Served != FromCollapsed {
+				t.Errorf("caller %d: %+v", i, g)
+			}
+		}
+		if s.count() != 3 {
+			t.Errorf("%d calls", s.count())
+		}
+	})
 }
 
 // TestCollapseFailsNobody: whatever becomes of the call that leads, the others
