@@ -32,9 +32,8 @@ type call struct {
 	upload   *upload       // the request's body; nil: none
 	tries    int           // most attempts that may be sent
 
-	waited  time.Duration
-	stopped string
-	served  Source
+	waited time.Duration
+	served Source
 
 	newest   *attempt
 	beside   *hedge                // of an attempt that is under way; nil: none
@@ -66,7 +65,9 @@ func (c *call) policy() {
 	if tab != before { // it may have waited for the agent's word
 		c.first.begun = c.since()
 	}
-	c.info, _ = c.ctx.Value(infoKey{}).(*Info)
+	if c.info, _ = c.ctx.Value(infoKey{}).(*Info); c.info != nil {
+		*c.info = Info{} // what an earlier call left
+	}
 	c.up, c.authority = c.t.find(s, tab, c.req, c.start)
 	c.rules, c.header = c.up.policy, c.req.Header
 	if c.rules.Fallback != nil { // ages count by the wall clock
@@ -129,7 +130,7 @@ func (c *call) fill() {
 		Replays:  int(c.replays.Load()),
 		Waited:   c.waited,
 		Served:   c.served,
-		Stopped:  c.stopped,
+		Stopped:  c.info.Stopped,
 		Hedged:   c.hedged,
 		HedgeWon: c.hedgeWon,
 	}
@@ -159,6 +160,13 @@ func (c *call) end() {
 	}
 	if c.up != nil {
 		c.fill()
+	}
+}
+
+// stoppedBy notes which no of ours ended the retries.
+func (c *call) stoppedBy(why string) {
+	if c.info != nil {
+		c.info.Stopped = why
 	}
 }
 

@@ -80,7 +80,10 @@ func (c *call) adopt(w *call, f finish) (*http.Response, error, bool) {
 		panic(f.panic)
 	}
 	c.attempts.Store(w.attempts.Load())
-	c.waited, c.stopped, c.hedged, c.hedgeWon = w.waited, w.stopped, w.hedged, w.hedgeWon
+	c.waited, c.hedged, c.hedgeWon = w.waited, w.hedged, w.hedgeWon
+	if c.info != nil {
+		c.stoppedBy(w.info.Stopped)
+	}
 	if c.ctx.Err() != nil && errors.Is(f.err, context.Canceled) {
 		f.err = context.Cause(c.ctx) // a deadline reaches a detached context as a cancellation
 	}

@@ -90,7 +90,7 @@ func (c *call) consider(r *result) plan {
 	}
 	if !next.again {
 		if next.why != "" {
-			c.stopped = next.why
+			c.stoppedBy(next.why)
 			e := c.event(Stopped)
 			e.Status, e.Err, e.Detail = r.status, r.err, next.why
 			c.t.tell(e)
@@ -260,11 +260,11 @@ func (l *loop) refused(before, r result) {
 	case errors.Is(l.c.ctx.Err(), context.Canceled), errors.Is(r.err, errCancelled):
 	case before.kept:
 		if errors.As(r.err, &no) {
-			l.c.stopped = no.Reason.Error()
+			l.c.stoppedBy(no.Reason.Error())
 		}
 		r.resp, r.err, r.status = before.resp, nil, before.status
 	case errors.As(r.err, &no):
-		l.c.stopped = no.Reason.Error()
+		l.c.stoppedBy(no.Reason.Error())
 		no.LastStatus, no.LastErr = before.status, before.err
 	case before.err != nil && l.c.ctx.Err() == nil && !errors.Is(r.err, ErrTotalTimeout):
 		r.err = before.err // the body could not be had again
