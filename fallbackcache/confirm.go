@@ -54,6 +54,11 @@ func conditional(h http.Header) bool {
 // stored (RFC 9111, section 4.3.4). The 304's body remains the caller's to
 // close.
 func (c *Cache) Confirm(req *http.Request, a *Answer, resp *http.Response, now time.Time) *http.Response {
+	out, _ := c.confirm(req, a, resp, now)
+	return out
+}
+
+func (c *Cache) confirm(req *http.Request, a *Answer, resp *http.Response, now time.Time) (*http.Response, *entry) {
 	c.ready()
 	e := c.refresh(req, resp, now)
 	if e == nil || weak(e.etag) != weak(a.entry.etag) {
@@ -68,5 +73,5 @@ func (c *Cache) Confirm(req *http.Request, a *Answer, resp *http.Response, now t
 		out.Header["Set-Cookie"] = cookies // of this exchange, not of the stored one
 	}
 	out.TLS = resp.TLS
-	return out
+	return out, e
 }

@@ -18,8 +18,8 @@ const (
 )
 
 // Flight is a call under way whose answer may do for others that ask for the
-// same. Who leads makes the call, gives its response to Keep, and calls End on
-// every path; the others wait for Done, and then ask for an Answer. An answer
+// same. Who leads makes the call, gives its response to Keep or Confirm, and calls
+// End on every path; the others wait for Done, and then ask for an Answer. An answer
 // comes from what was stored, by all of its rules: what is not for a follower it
 // does not get. All methods are safe for concurrent use.
 type Flight struct {
@@ -178,7 +178,20 @@ func (f *Flight) Keep(req *http.Request, resp *http.Response, now time.Time) *ht
 	return out
 }
 
-// End ends the flight, if Keep has not: its followers go by themselves. It may
+// Confirm is [Cache.Confirm] for the call that leads, and ends the flight.
+func (f *Flight) Confirm(req *http.Request, a *Answer, resp *http.Response, now time.Time) *http.Response {
+	out, e := f.cache.confirm(req, a, resp, now)
+	next := e.answer(now)
+	if e.permit(next, true, 0, requestControl{}); next.Immediate {
+		f.wasNotVain()
+	} else { // it holds, and must be asked about again
+		f.wasVain(now)
+	}
+	f.end(next.Immediate)
+	return out
+}
+
+// End ends the flight, if Keep or Confirm has not: its followers go by themselves. It may
 // be called again.
 func (f *Flight) End() { f.end(false) }
 

@@ -316,3 +316,32 @@ func TestCollapseWithinTheWindow(t *testing.T) {
 		}
 	})
 }
+
+// TestCollapsedInVain: what must be asked about each time is asked about by each,
+// and waited for once at most.
+func TestCollapsedInVain(t *testing.T) {
+	for control, waits := range map[string]bool{"max-age=0": false, "no-cache": false, "max-age=60": true} {
+		t.Run(control, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				unchanged := answer{status: 304, header: http.Header{"Etag": {`"one"`}, "Age": {"60"}}}
+				tr, s := through(t, freshOnly(), stored(control, "one"), later(300*time.Millisecond, unchanged))
+				giving(t, tr, request(t, "GET", nil), "one", FromUpstream)
+				time.Sleep(time.Minute)
+				for round := range 2 {
+					for i, g := range crowd(t, tr, 5, nil) {
+						want := 300 * time.Millisecond
+						if waits && round == 0 && i > 0 {
+							want *= 2
+						}
+						if g.err != nil || g.body != "one" || g.info.Served != FromConfirmed || g.took != want {
+							t.Errorf("round %d, caller %d: %+v, want it after %v", round, i, g, want)
+						}
+					}
+				}
+				if s.count() != 11 {
+					t.Errorf("%d calls", s.count())
+				}
+			})
+		})
+	}
+}

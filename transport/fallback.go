@@ -100,7 +100,11 @@ func (c *call) withFallback() (*http.Response, error) {
 // it is unchanged.
 func (c *call) confirmed(answer *fallbackcache.Answer, resp *http.Response) *http.Response {
 	c.served = FromConfirmed
-	out := c.t.cache().Confirm(c.req, answer, resp, c.start)
+	confirm := c.t.cache().Confirm
+	if c.flight != nil {
+		confirm = c.flight.Confirm
+	}
+	out := confirm(c.req, answer, resp, c.start)
 	discard(resp)
 	return out
 }
