@@ -64,8 +64,12 @@ func (w *call) revalidating(stored *fallbackcache.Answer, late func()) {
 		} else if !w.done { // the base ended the goroutine
 			e.Err = errNeither
 		}
-		e.Attempt, e.Took, e.Detail = int(w.attempts.Load()), w.since(), "not refreshed"
+		e.Attempt = int(w.attempts.Load())
 		w.up.limits.Count(e.Attempt, false)
+		if w.t.Observe == nil {
+			return
+		}
+		e.Took, e.Detail = w.since(), "not refreshed"
 		if a := w.t.cache().Look(w.req, 0, time.Now()); a != nil && a.StoredAt.After(stored.StoredAt) {
 			e.Detail = "refreshed"
 		}
@@ -76,7 +80,7 @@ func (w *call) revalidating(stored *fallbackcache.Answer, late func()) {
 	if p != nil && p.Total > 0 {
 		limit = p.Total
 	}
-	if p == nil || p.Total == 0 && p.Attempt == 0 { // else they end the attempt, and the circuit learns of it
+	if p == nil || p.Total == 0 && (p.Attempt == 0 || p.Attempt > limit) { // else they end the attempt, and the circuit learns of it
 		defer time.AfterFunc(limit, late).Stop()
 	}
 	resp, err := w.send()

@@ -160,6 +160,7 @@ func TestRevalidationsTime(t *testing.T) {
 		{"no headers, attempt", &policies.Timeout{Attempt: 5 * time.Second, Total: policies.None}, never, 5 * time.Second, ErrAttemptTimeout},
 		{"no headers, total", &policies.Timeout{Attempt: policies.None, Total: 7 * time.Second}, never, 7 * time.Second, ErrTotalTimeout},
 		{"no headers, none", &policies.Timeout{Attempt: policies.None, Total: policies.None}, never, time.Minute, context.Canceled},
+		{"no headers, a long attempt", &policies.Timeout{Attempt: 5 * time.Minute, Total: policies.None}, never, time.Minute, context.Canceled},
 		{"no end, total", &policies.Timeout{Attempt: policies.None, Total: 7 * time.Second}, dripping, 7 * time.Second, nil},
 		{"no end, none", &policies.Timeout{Attempt: 5 * time.Second, Total: policies.None}, dripping, time.Minute, nil},
 	} {
