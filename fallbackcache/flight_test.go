@@ -60,6 +60,8 @@ func BenchmarkJoin(b *testing.B) {
 // others that are known to get another.
 func TestFlightKey(t *testing.T) {
 	base := []string{"Authorization: alice", "Accept: text/html", "X-Request-Id: 1"}
+	odd := get(t, page)
+	odd.Header = http.Header{"authorization": {"alice"}, "ACCEPT": {"text/html"}, "nö token": {"x"}}
 	for _, c := range []struct {
 		name string
 		req  *http.Request
@@ -74,6 +76,7 @@ func TestFlightKey(t *testing.T) {
 		{"a user twice", get(t, page, base[0], "Authorization: bob", base[1]), false},
 		{"another type", get(t, page, base[0], "Accept: text/plain"), false},
 		{"another origin", get(t, page, base[0], base[1], "Origin: http://a.test"), false},
+		{"names in other letters", odd, true},
 		{"another query", get(t, "http://upstream.test/page?a=1&b=2", base...), false},
 		{"userinfo", get(t, "http://u:p@upstream.test/page?b=2&a=1", base...), false},
 	} {

@@ -14,8 +14,13 @@ type flightKey struct {
 }
 
 // flightKey tells whether the answer to req could be another's too, and the key
-// of those. It does not allocate, and goes over the fields once.
+// of those. It does not allocate, and goes over the fields once, where their
+// names are canonical.
 func (c *Cache) flightKey(req *http.Request) (k flightKey, ok bool) {
+	return c.flightKeyOf(req, req.Header, true)
+}
+
+func (c *Cache) flightKeyOf(req *http.Request, h http.Header, asIs bool) (k flightKey, ok bool) {
 	c.ready()
 	if !isGet(req) || withBody(req) {
 		return k, false
@@ -36,8 +41,10 @@ func (c *Cache) flightKey(req *http.Request) (k flightKey, ok bool) {
 	if req.URL.User != nil {
 		k.key += 7 * maphash.String(seed, req.URL.User.String())
 	}
-	h := canonical(req.Header)
 	for name, values := range h {
+		if asIs && !isCanonical(name) {
+			return c.flightKeyOf(req, rename(h), false)
+		}
 		if len(values) == 0 {
 			continue
 		}
