@@ -134,7 +134,7 @@ func (c *Cache) openDir() {
 	if d.maxFiles == 0 {
 		d.maxFiles = DefaultMaxDiskFiles
 	}
-	d.maxFile = c.maxObject() + 1<<20 // and its fields
+	d.maxFile = 4*c.maxObject() + 1<<20 // a few variants, and their fields
 	d.counts = &c.counts
 	c.disk = d
 	c.newScope(d)

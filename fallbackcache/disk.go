@@ -26,7 +26,7 @@ const (
 	keyFile     = "key"     // 32 random bytes
 	usageFile   = "usage"   // see usage
 	changesFile = "changes" // see changes
-	newFile     = "new"     // an entry being written, by whoever holds the lock
+	newFile     = "new"     // a file being written, by whoever holds the lock
 
 	shards = 1024 // folders of entries, "000" to "3ff"
 )
@@ -57,15 +57,15 @@ type disk struct {
 	scope    [sha256.Size]byte // of what keeps users apart; see newScope
 	maxBytes int64
 	maxFiles int64
-	maxFile  int64 // none longer is read
+	maxFile  int64 // none longer is read or written
 
 	lock    *os.File
 	usage   *os.File
 	changes *os.File
 
 	mu     sync.Mutex // as the lock, within this process
-	puts   int
 	cursor int
+	sweep  int // stores until a shard is counted anew
 
 	broken atomic.Bool  // a removal failed: nothing is read here any more
 	rest   atomic.Int64 // Unix nanoseconds until which nothing is stored
@@ -221,57 +221,48 @@ func (d *disk) hash(parts ...string) [sha256.Size]byte {
 	return [sha256.Size]byte(mac.Sum(nil))
 }
 
-// The name of an entry is its URI, its audience and its variant, hashed.
-// What a name promises is checked in the file.
+// The name of a file is the URI and the audience of its group, hashed. What a
+// name promises is checked in the file.
 const (
-	uriDigits   = 32
-	whoDigits   = 16
-	entryDigits = uriDigits + 1 + whoDigits + 1 + whoDigits
+	uriDigits  = 32
+	whoDigits  = 16
+	nameDigits = uriDigits + 1 + whoDigits
 )
 
-func (d *disk) uriName(uri string) (shard int, name string) {
+func (d *disk) uriName(uri string) (shard int, prefix string) {
 	h := d.hash("uri", uri)
 	return int(binary.BigEndian.Uint16(h[:]) % shards), hex.EncodeToString(h[:uriDigits/2]) + "-"
 }
 
-func (d *disk) groupName(uri string, who audience) (shard int, name string) {
+func (d *disk) fileName(uri string, who audience) (shard int, name string) {
 	h := d.hash("who", string(d.scope[:]), string(who[:]))
 	shard, name = d.uriName(uri)
-	return shard, name + hex.EncodeToString(h[:whoDigits/2]) + "-"
-}
-
-func (d *disk) entryName(e *entry) string {
-	_, name := d.groupName(e.uri, e.who)
-	parts := []string{"vary"}
-	for _, v := range e.vary {
-		parts = append(parts, v.name, v.value, fmt.Sprint(v.present, v.secret))
-	}
-	h := d.hash(parts...)
-	return name + hex.EncodeToString(h[:whoDigits/2])
+	return shard, name + hex.EncodeToString(h[:whoDigits/2])
 }
 
 func shardName(shard int) string { return fmt.Sprintf("%03x", shard) }
 
 func path(shard int, name string) string { return shardName(shard) + "/" + name }
 
-// names lists the entries of a shard whose names begin so.
-func (d *disk) names(shard int, prefix string) ([]string, error) {
+// names lists the files of a URI, whoever they are for.
+func (d *disk) names(uri string) (shard int, names []string, err error) {
+	shard, prefix := d.uriName(uri)
 	if files, known := d.filesIn(shard); known && files == 0 {
-		return nil, nil
+		return shard, nil, nil
 	}
 	dir, err := d.root.Open(shardName(shard))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return shard, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return shard, nil, err
 	}
 	defer dir.Close()
 	all, err := dir.Readdirnames(-1)
 	if err != nil {
-		return nil, err
+		return shard, nil, err
 	}
-	return slices.DeleteFunc(all, func(name string) bool { return !strings.HasPrefix(name, prefix) }), nil
+	return shard, slices.DeleteFunc(all, func(name string) bool { return !strings.HasPrefix(name, prefix) }), nil
 }
 
 // changed reads what a URI's shard has had. Where it cannot be read, nothing
@@ -304,11 +295,4 @@ const (
 func (d *disk) fail(err error) {
 	d.counts.failed(err)
 	d.broken.Store(true)
-}
-
-// holds tells whether there may be something for a URI.
-func (d *disk) holds(uri string) bool {
-	shard, prefix := d.uriName(uri)
-	found, err := d.names(shard, prefix)
-	return err != nil || len(found) > 0
 }

@@ -5,8 +5,10 @@ package fallbackcache
 import (
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -125,7 +127,7 @@ func TestDiskDamage(t *testing.T) {
 		"first bit":      func(b []byte) []byte { b[0] ^= 1; return b },
 		"sum":            func(b []byte) []byte { b[len(fileLine)] ^= 1; return b },
 		"last bit":       func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
-		"future version": func(b []byte) []byte { return append([]byte("resagent cache entry 2\n"), b[len(fileLine):]...) },
+		"future version": func(b []byte) []byte { return append([]byte("resagent cache answers 2\n"), b[len(fileLine):]...) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -164,6 +166,52 @@ func TestDiskDamage(t *testing.T) {
 			t.Errorf("bob's answer was given to all: %q", got)
 		}
 	})
+}
+
+// The variants for one audience lie in one file, and come and go one by one;
+// without the lock they go together.
+func TestDiskVariants(t *testing.T) {
+	dir := t.TempDir()
+	c := onDisk(t, dir)
+	in := func(language string) *http.Request { return get(t, page, "Accept-Language: "+language) }
+	vary := []string{"Vary: Accept-Language", "Cache-Control: max-age=60"}
+	for i, language := range []string{"fr", "de", "it", "de"} {
+		keep(t, c, start.Add(time.Duration(i)*time.Second), in(language), 200, language+strconv.Itoa(i), vary...)
+	}
+	look := func(when string, want map[string]string) {
+		t.Helper()
+		for language, body := range want {
+			for _, cache := range []*Cache{c, onDisk(t, dir)} {
+				if got := found(t, cache, start.Add(4*time.Second), 0, in(language)); got != body {
+					t.Errorf("%s: %s gets %q, want %q", when, language, got, body)
+				}
+			}
+		}
+	}
+	look("all", map[string]string{"fr": "fr0", "de": "de3", "it": "it2", "en": none})
+	if n := len(files(t, dir)); n != 1 {
+		t.Errorf("there are %d files, want 1", n)
+	}
+	keep(t, c, start.Add(4*time.Second), in("de"), 200, "secret", "Cache-Control: no-store")
+	look("one forbidden", map[string]string{"fr": "fr0", "de": none, "it": "it2"})
+	info, err := os.Stat(files(t, dir)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.disk.maxFile = info.Size() + 50 // two of them
+	keep(t, c, start.Add(4*time.Second), in("en"), 200, "en4", vary...)
+	look("little room", map[string]string{"fr": none, "it": "it2", "en": "en4"})
+
+	other := onDisk(t, dir)
+	if !other.disk.hold(time.Second) {
+		t.Fatal("the lock is held")
+	}
+	keep(t, c, start.Add(4*time.Second), in("it"), 200, "secret", "Cache-Control: no-store")
+	other.disk.let()
+	look("no lock", map[string]string{"it": none, "en": none})
+	if s := c.Stats(); s.DiskErrors != 0 {
+		t.Error(s.DiskError)
+	}
 }
 
 func TestDiskBounds(t *testing.T) {
@@ -326,14 +374,18 @@ func FuzzDiskFile(f *testing.F) {
 	v := judge(always, resp.Header, start)
 	e := c.newEntry("uri", audience{1}, req.Header, resp, resp.Header, v)
 	e.complete([]byte("body"))
-	whole := c.disk.encode(e)
-	f.Add(whole)
-	f.Add(whole[fileHead:])
+	french := c.newEntry("uri", audience{1}, header(f, "Accept: fr"), resp, resp.Header, v)
+	french.complete([]byte("corps"))
+	for _, group := range [][]*entry{{e}, {e, french}} {
+		whole := c.disk.encode(group)
+		f.Add(whole)
+		f.Add(whole[fileHead:])
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if got, err := c.disk.decode(b); err == nil && string(c.disk.encode(got)) != string(b) {
 			t.Errorf("%x was read, and is written otherwise", b)
 		}
-		if got, err := decodeEntry(b, &c.disk.scope); err == nil {
+		if got, err := decodeGroup(b, &c.disk.scope); err == nil {
 			if again := c.disk.encode(got); string(again[fileHead:]) != string(b) {
 				t.Errorf("%x was read, and is written as %x", b, again[fileHead:])
 			}

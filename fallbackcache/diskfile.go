@@ -7,21 +7,27 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"time"
 )
 
-// An entry's file is this line, a keyed checksum of all that follows, and the
-// entry. A file of another version, another folder or another time's key
-// fails the one or the other.
-const fileLine = "resagent cache entry 1\n"
+// A file holds a group: the variants for one URI and audience, so that a look is
+// one file of a known name. It is this line, a keyed checksum of all that
+// follows, and the group. A file of another version, another folder or another
+// time's key fails the one or the other.
+const fileLine = "resagent cache answers 1\n"
 
 const fileHead = len(fileLine) + sha256.Size
 
-var errDamaged = errors.New("not an entry of this store, or damaged")
+var errDamaged = errors.New("not a file of this store, or damaged")
 
-// encode writes an entry as a file.
-func (d *disk) encode(e *entry) []byte {
-	out := make([]byte, fileHead, fileHead+int(e.size))
+// encode writes a group, which is not empty, as a file.
+func (d *disk) encode(group []*entry) []byte {
+	size := fileHead
+	for _, e := range group {
+		size += int(e.size)
+	}
+	out := make([]byte, fileHead, size)
 	copy(out, fileLine)
 	number := func(n int64) { out = binary.BigEndian.AppendUint64(out, uint64(n)) }
 	text := func(s string) {
@@ -36,33 +42,36 @@ func (d *disk) encode(e *entry) []byte {
 		}
 	}
 	out = append(out, d.scope[:]...)
-	out = append(out, e.who[:]...)
-	text(e.uri)
-	number(int64(len(e.vary)))
-	for _, v := range e.vary {
-		text(v.name)
-		text(v.value)
-		flag(v.present)
-		flag(v.secret)
+	out = append(out, group[0].who[:]...)
+	text(group[0].uri)
+	number(int64(len(group)))
+	for _, e := range group {
+		number(int64(len(e.vary)))
+		for _, v := range e.vary {
+			text(v.name)
+			text(v.value)
+			flag(v.present)
+			flag(v.secret)
+		}
+		number(int64(e.status))
+		text(e.statusText)
+		text(e.proto)
+		number(int64(e.major))
+		number(int64(e.minor))
+		number(int64(len(e.fields)))
+		for _, f := range e.fields {
+			text(f.name)
+			text(f.value)
+		}
+		flag(e.decoded)
+		number(e.fresh.arrived.UnixNano())
+		number(int64(e.fresh.age))
+		number(int64(e.fresh.lifetime))
+		flag(e.fresh.neverStale)
+		text(e.etag)
+		number(int64(len(e.body)))
+		out = append(out, e.body...)
 	}
-	number(int64(e.status))
-	text(e.statusText)
-	text(e.proto)
-	number(int64(e.major))
-	number(int64(e.minor))
-	number(int64(len(e.fields)))
-	for _, f := range e.fields {
-		text(f.name)
-		text(f.value)
-	}
-	flag(e.decoded)
-	number(e.fresh.arrived.UnixNano())
-	number(int64(e.fresh.age))
-	number(int64(e.fresh.lifetime))
-	flag(e.fresh.neverStale)
-	text(e.etag)
-	number(int64(len(e.body)))
-	out = append(out, e.body...)
 	copy(out[len(fileLine):], d.sum(out[fileHead:]))
 	return out
 }
@@ -75,11 +84,11 @@ func (d *disk) sum(b []byte) []byte {
 }
 
 // decode reads a file back. What it returns is what was encoded, or an error.
-func (d *disk) decode(b []byte) (*entry, error) {
+func (d *disk) decode(b []byte) ([]*entry, error) {
 	if !d.genuine(b) {
 		return nil, errDamaged
 	}
-	return decodeEntry(b[fileHead:], &d.scope)
+	return decodeGroup(b[fileHead:], &d.scope)
 }
 
 // genuine tells whether a file is whole and was written with this key.
@@ -88,38 +97,46 @@ func (d *disk) genuine(b []byte) bool {
 		hmac.Equal(b[len(fileLine):fileHead], d.sum(b[fileHead:]))
 }
 
-// decodeEntry reads what is behind the checksum, and believes no length in it.
+// decodeGroup reads what is behind the checksum, and believes no length in it.
 // A scope of nil is any.
-func decodeEntry(b []byte, scope *[sha256.Size]byte) (*entry, error) {
+func decodeGroup(b []byte, scope *[sha256.Size]byte) (group []*entry, err error) {
 	r := &reader{rest: b}
 	if found := [sha256.Size]byte(r.take(sha256.Size)); scope != nil && found != *scope {
 		r.bad = true
 	}
-	e := &entry{loaded: true, who: audience(r.take(sha256.Size)), uri: r.text()}
-	for range r.count() {
-		e.vary = append(e.vary, varied{r.text(), r.text(), r.flag(), r.flag()})
+	who, uri := audience(r.take(sha256.Size)), r.text()
+	count := r.count()
+	for range count {
+		e := &entry{loaded: true, who: who, uri: uri}
+		for range r.count() {
+			e.vary = append(e.vary, varied{r.text(), r.text(), r.flag(), r.flag()})
+		}
+		e.status = int(r.number())
+		e.statusText, e.proto = r.text(), r.text()
+		e.major, e.minor = int(r.number()), int(r.number())
+		for range r.count() {
+			e.fields = append(e.fields, field{r.text(), r.text()})
+		}
+		e.decoded = r.flag()
+		e.fresh.arrived = time.Unix(0, r.number())
+		e.fresh.age, e.fresh.lifetime = time.Duration(r.number()), time.Duration(r.number())
+		e.fresh.neverStale = r.flag()
+		e.etag = r.text()
+		e.body = r.bytes()
+		if r.bad || e.status < 200 || e.status > 599 ||
+			e.fresh.age < 0 || e.fresh.age > farAway || e.fresh.lifetime < 0 || e.fresh.lifetime > farAway {
+			return nil, errDamaged
+		}
+		if count > 1 {
+			e.body = slices.Clone(e.body) // so that none keeps the others in memory
+		}
+		e.size = e.weigh()
+		group = append(group, e)
 	}
-	e.status = int(r.number())
-	e.statusText, e.proto = r.text(), r.text()
-	e.major, e.minor = int(r.number()), int(r.number())
-	for range r.count() {
-		e.fields = append(e.fields, field{r.text(), r.text()})
-	}
-	e.decoded = r.flag()
-	e.fresh.arrived = time.Unix(0, r.number())
-	e.fresh.age, e.fresh.lifetime = time.Duration(r.number()), time.Duration(r.number())
-	e.fresh.neverStale = r.flag()
-	e.etag = r.text()
-	if n := r.number(); n != int64(len(r.rest)) {
-		r.bad = true
-	}
-	if r.bad || e.status < 200 || e.status > 599 || e.uri == "" ||
-		e.fresh.age < 0 || e.fresh.age > farAway || e.fresh.lifetime < 0 || e.fresh.lifetime > farAway {
+	if r.bad || len(r.rest) > 0 || uri == "" || count == 0 {
 		return nil, errDamaged
 	}
-	e.body = r.rest[:len(r.rest):len(r.rest)]
-	e.size = e.weigh()
-	return e, nil
+	return group, nil
 }
 
 // reader takes values off the front of bytes. After the first that is not
@@ -160,16 +177,18 @@ func (r *reader) count() int {
 	return int(n)
 }
 
-func (r *reader) text() string {
+func (r *reader) text() string { return string(r.bytes()) }
+
+// bytes returns a piece of what is read, of which the length stands before it.
+func (r *reader) bytes() []byte {
 	n := r.count()
-	s := string(r.rest[:n])
+	b := r.rest[:n:n]
 	r.rest = r.rest[n:]
-	return s
+	return b
 }
 
-// read reads one entry's file. A file that is no entry of this store is
-// removed.
-func (d *disk) read(shard int, name string) (e *entry, err error) {
+// read reads one file. One that is not of this store is removed.
+func (d *disk) read(shard int, name string) (group []*entry, err error) {
 	info, err := d.root.Lstat(path(shard, name))
 	if err != nil {
 		return nil, err
@@ -193,18 +212,19 @@ func (d *disk) read(shard int, name string) (e *entry, err error) {
 	if _, err := io.ReadFull(file, b); err != nil {
 		return nil, err // shorter than it was a moment ago, or an error of the disk
 	}
-	if e, err = d.decode(b); err != nil {
+	if group, err = d.decode(b); err == nil {
+		if _, promised := d.fileName(group[0].uri, group[0].who); promised != name {
+			err = errDamaged
+		}
+	}
+	if err != nil {
 		d.discard(shard, name)
 		return nil, err
-	}
-	if d.entryName(e) != name {
-		d.discard(shard, name)
-		return nil, errDamaged
 	}
 	if now := time.Now(); now.Sub(info.ModTime()) > useGrain {
 		d.used(path(shard, name), now)
 	}
-	return e, nil
+	return group, nil
 }
 
 // used sets a file's time to that of its last use, for eviction. Another user's

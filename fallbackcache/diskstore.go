@@ -9,34 +9,21 @@ import (
 
 // load reads the variants of one URI and audience, the oldest first.
 func (d *disk) load(uri string, who audience) []*entry {
-	shard, prefix := d.groupName(uri, who)
-	names, err := d.names(shard, prefix)
+	shard, name := d.fileName(uri, who)
+	group, err := d.read(shard, name)
 	if err != nil {
-		d.counts.failed(err)
-		return nil
-	}
-	var out []*entry
-	for _, name := range names {
-		if len(name) != entryDigits || len(out) >= 2*maxVariants {
-			continue
-		}
-		e, err := d.read(shard, name)
-		switch {
-		case err == nil:
-			if e.uri == uri && e.who == who {
-				out = append(out, e)
-			}
-		case !errors.Is(err, errDamaged) && !errors.Is(err, fs.ErrNotExist):
+		if !errors.Is(err, errDamaged) && !errors.Is(err, fs.ErrNotExist) {
 			d.counts.failed(err)
 		}
+		return nil
 	}
-	slices.SortFunc(out, func(a, b *entry) int {
+	slices.SortFunc(group, func(a, b *entry) int {
 		if newer(a, b) {
 			return 1
 		}
 		return -1
 	})
-	return out
+	return group
 }
 
 // outcome of a store.
@@ -81,120 +68,122 @@ func (d *disk) putLocked(e *entry, over []*entry, drops uint64) ([]*entry, putRe
 	if at, ok := d.changed(shard); !ok || at.drops != drops {
 		return nil, putRefused, nil
 	}
-	kept, gone, ok := merge(d.load(e.uri, e.who), e, func(old *entry) bool {
+	kept, ok := merge(d.load(e.uri, e.who), e, func(old *entry) bool {
 		return slices.ContainsFunc(over, old.sameVariant)
 	})
 	if !ok {
 		return nil, putRefused, nil
 	}
-	text := d.encode(e)
-	size := charge(int64(len(text)))
-	if size > d.maxBytes/2 || int64(len(text)) > d.maxFile {
+	text := d.encode(kept)
+	for len(kept) > 1 && int64(len(text)) > d.maxFile {
+		kept = kept[1:]
+		text = d.encode(kept)
+	}
+	if charge(int64(len(text))) > d.maxBytes/2 || int64(len(text)) > d.maxFile {
 		return nil, putFailed, nil
 	}
-	if err := d.makeRoom(size); err != nil {
+	_, name := d.fileName(e.uri, e.who)
+	if err := d.replace(shard, name, text); err != nil {
 		return nil, putFailed, err
-	}
-	name := d.entryName(e)
-	var replaced int64 // what the file of this name is charged for
-	for _, old := range gone {
-		if oldName := d.entryName(old); oldName != name {
-			if err := d.unlinkNamed(shard, oldName); err != nil {
-				return nil, putFailed, err
-			}
-		} else if info, err := d.root.Lstat(path(shard, name)); err == nil {
-			replaced = charge(info.Size())
-		}
-	}
-	if err := d.writeNew(text); err != nil {
-		_ = d.root.Remove(newFile)
-		return nil, putFailed, err
-	}
-	if err := d.mkdir(d.root, shardName(shard)); err != nil {
-		return nil, putFailed, err
-	}
-	if err := d.add(shard, size, 1); err != nil {
-		return nil, putFailed, err
-	}
-	if err := d.root.Rename(newFile, path(shard, name)); err != nil {
-		return nil, putFailed, errors.Join(err, d.add(shard, -size, -1))
-	}
-	if replaced > 0 {
-		if err := d.add(shard, -replaced, -1); err != nil {
-			return nil, putFailed, err
-		}
 	}
 	// A removal that could not have the lock goes on without it. It says so
 	// before it looks for files, so one of the two sees the other.
 	if at, ok := d.changed(shard); !ok || at.drops != drops {
-		return nil, putRefused, d.unlink(shard, name, size)
+		return nil, putRefused, d.unlink(shard, name)
 	}
 	d.counts.stored.Add(1)
 	return kept, putDone, d.note(shard, notePut)
 }
 
+// replace writes a file, in the place of one that may be there. The lock must
+// be held.
+func (d *disk) replace(shard int, name string, text []byte) error {
+	size := charge(int64(len(text)))
+	if err := d.makeRoom(size); err != nil {
+		return err
+	}
+	if err := d.writeNew(text); err != nil {
+		_ = d.root.Remove(newFile)
+		return err
+	}
+	var replaced used
+	if info, err := d.root.Lstat(path(shard, name)); err == nil {
+		replaced = used{charge(info.Size()), 1}
+	}
+	if err := d.add(shard, used{size, 1}); err != nil {
+		return err
+	}
+	err := d.root.Rename(newFile, path(shard, name))
+	if errors.Is(err, fs.ErrNotExist) { // the first of its shard
+		if err = d.mkdir(d.root, shardName(shard)); err == nil {
+			err = d.root.Rename(newFile, path(shard, name))
+		}
+	}
+	if err != nil {
+		return errors.Join(err, d.add(shard, used{-size, -1}))
+	}
+	if replaced.files == 0 {
+		return nil
+	}
+	return d.add(shard, used{-replaced.bytes, -1})
+}
+
 // merge puts e among the variants of its group, which are given oldest first.
 // Ok is false where a newer one is there already. A variant that e supersedes
 // or replaces is gone.
-func merge(group []*entry, e *entry, superseded func(*entry) bool) (kept, gone []*entry, ok bool) {
+func merge(group []*entry, e *entry, superseded func(*entry) bool) (kept []*entry, ok bool) {
 	for _, old := range group {
 		switch {
 		case !superseded(old) && !old.sameVariant(e):
 			kept = append(kept, old)
 		case newer(old, e):
-			return nil, nil, false
-		default:
-			gone = append(gone, old)
+			return nil, false
 		}
 	}
 	kept = append(kept, e)
-	for len(kept) > maxVariants {
-		gone = append(gone, kept[0])
-		kept = kept[1:]
-	}
-	return kept, gone, true
+	return kept[max(0, len(kept)-maxVariants):], true
 }
 
 // remove takes out the given variants of a URI and audience. It must not fail
-// quietly: what cannot be removed must not be given.
+// quietly: what cannot be removed must not be given. Without the lock, or room
+// for what is left, all variants go.
 func (d *disk) remove(uri string, who audience, gone []*entry) {
-	shard, _ := d.uriName(uri)
-	unlink, let := d.unlinker(shard)
-	defer let()
-	for _, e := range gone {
-		unlink(d.entryName(e))
+	shard, name := d.fileName(uri, who)
+	if d.hold(dropWait) {
+		defer d.let()
+		left := slices.DeleteFunc(d.load(uri, who), func(e *entry) bool { return slices.ContainsFunc(gone, e.sameVariant) })
+		if len(left) == 0 || d.replace(shard, name, d.encode(left)) != nil {
+			d.mustGo(d.unlink(shard, name))
+		}
+	} else {
+		d.mustGo(d.root.Remove(path(shard, name)))
 	}
 	d.settle(shard, notePut)
 }
 
-// drop takes out all that is stored for a URI, whoever may see it.
+// drop takes out all that is stored for a URI, whoever may see it. Without the
+// lock the account is put right when the shard's turn comes.
 func (d *disk) drop(uri string) {
-	shard, prefix := d.uriName(uri)
-	unlink, let := d.unlinker(shard)
-	defer let()
-	d.settle(shard, noteDrop)
-	names, err := d.names(shard, prefix)
-	if err != nil {
-		d.fail(err)
+	unlink := d.unlink
+	if d.hold(dropWait) {
+		defer d.let()
+	} else {
+		unlink = func(shard int, name string) error { return d.root.Remove(path(shard, name)) }
 	}
+	shard, _ := d.uriName(uri)
+	d.settle(shard, noteDrop)
+	_, names, err := d.names(uri)
+	d.mustGo(err)
 	for _, name := range names {
-		unlink(name)
+		d.mustGo(unlink(shard, name))
 	}
 }
 
-// unlinker removes files under the lock if it can be had soon, else without:
-// then the account is put right when the shard's turn comes.
-func (d *disk) unlinker(shard int) (unlink func(name string), let func()) {
-	remove, let := d.unlinkNamed, d.let
-	if !d.hold(dropWait) {
-		remove = func(shard int, name string) error { return d.root.Remove(path(shard, name)) }
-		let = func() {}
+// mustGo takes the error of a removal.
+func (d *disk) mustGo(err error) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.fail(err)
 	}
-	return func(name string) {
-		if err := remove(shard, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			d.fail(err)
-		}
-	}, let
 }
 
 // settle tells other processes of a change to a shard.

@@ -88,7 +88,7 @@ func (d *disk) accounts() (each [shards]used, all used, err error) {
 }
 
 // add changes a shard's account.
-func (d *disk) add(shard int, bytes, files int64) error {
+func (d *disk) add(shard int, more used) error {
 	var b [usageSize]byte
 	if _, err := d.usage.ReadAt(b[:], int64(shard)*usageSize); err != nil {
 		return err
@@ -101,7 +101,7 @@ func (d *disk) add(shard int, bytes, files int64) error {
 		}
 		u = sumOf(found)
 	}
-	return d.setUsed(shard, used{u.bytes + bytes, u.files + files})
+	return d.setUsed(shard, used{u.bytes + more.bytes, u.files + more.files})
 }
 
 // stored is one file of a shard.
@@ -143,7 +143,7 @@ func (d *disk) recount(shard int) (files []stored, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(one.Name()) != entryDigits || !info.Mode().IsRegular() || info.Size() < int64(fileHead) {
+		if len(one.Name()) != nameDigits || !info.Mode().IsRegular() || info.Size() < int64(fileHead) {
 			d.discard(shard, one.Name())
 			continue
 		}
@@ -152,19 +152,21 @@ func (d *disk) recount(shard int) (files []stored, err error) {
 	return files, d.setUsed(shard, sumOf(files))
 }
 
-// sweepEvery is after how many of a process's stores it counts one shard
-// anew: so what was counted wrongly, or left by others, does not stay.
+// A process counts a shard anew after so many of its stores, or a quarter as
+// many as the last one had files: so what was counted wrongly, or left by
+// others, does not stay, and a store pays for few looks.
 const sweepEvery = 16
 
 // makeRoom evicts until so many bytes and one file more are within bounds:
 // what was used longest ago, of as many shards as give a fair choice.
 func (d *disk) makeRoom(bytes int64) error {
-	d.puts++
-	if d.puts%sweepEvery == 0 {
+	if d.sweep--; d.sweep <= 0 {
 		d.cursor++
-		if _, err := d.recount(d.cursor % shards); err != nil {
+		files, err := d.recount(d.cursor % shards)
+		if err != nil {
 			return err
 		}
+		d.sweep = max(sweepEvery, len(files)/4)
 	}
 	const choice = 128
 	for {
@@ -199,7 +201,7 @@ func (d *disk) makeRoom(bytes int64) error {
 			if i > 0 && i >= len(files)/4 {
 				break // the rest of the room from others
 			}
-			if err := d.unlink(f.shard, f.name, f.size); err != nil {
+			if err := d.unlink(f.shard, f.name); err != nil {
 				return err
 			}
 			d.counts.evicted.Add(1)
@@ -209,16 +211,8 @@ func (d *disk) makeRoom(bytes int64) error {
 	}
 }
 
-// unlink removes a file that was charged for.
-func (d *disk) unlink(shard int, name string, size int64) error {
-	if err := d.root.Remove(path(shard, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return d.add(shard, -size, -1)
-}
-
-// unlinkNamed is unlink for one whose size is not known.
-func (d *disk) unlinkNamed(shard int, name string) error {
+// unlink removes a file, if it is there, and takes it off the account.
+func (d *disk) unlink(shard int, name string) error {
 	info, err := d.root.Lstat(path(shard, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -226,5 +220,8 @@ func (d *disk) unlinkNamed(shard int, name string) error {
 	if err != nil {
 		return err
 	}
-	return d.unlink(shard, name, charge(info.Size()))
+	if err := d.root.Remove(path(shard, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return d.add(shard, used{-charge(info.Size()), -1})
 }

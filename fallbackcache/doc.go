@@ -18,8 +18,8 @@
 // What the eye of this package cannot see, such as client certificates, needs
 // a Partition, or a Cache for each.
 //
-// It lives in memory and, with [Cache.Dir], in files: one for each answer,
-// checksummed, written aside and renamed, shared by the processes of a user.
+// It lives in memory and, with [Cache.Dir], in files: one for each URI and
+// audience, checksummed, written aside and renamed, shared by the processes of a user.
 // A file that is damaged, or of another version, is never given, and removed.
 // [Cache.Shared] makes it a shared cache, and its folder one for several users.
 // Beside the standard library it imports golang-lru.

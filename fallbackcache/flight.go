@@ -136,7 +136,7 @@ func (f *Flight) lead(c *Cache, req *http.Request) {
 	f.cache = c
 	var space [256]byte
 	if uri, ok := appendTarget(space[:0], req); ok {
-		f.stamp, _ = c.glance(string(uri))
+		f.stamp = c.glance(string(uri))
 	}
 }
 

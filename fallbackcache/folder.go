@@ -73,47 +73,52 @@ func (f *Folder) All() iter.Seq2[Listed, error] {
 				continue
 			}
 			for _, one := range dir {
-				l, err := f.disk.inspect(shard, one)
+				found, err := f.disk.inspect(shard, one)
 				if os.IsNotExist(err) {
 					continue // it went in the meantime
 				}
-				if err != nil {
-					err = fmt.Errorf("fallbackcache: %s: %w", path(shard, one.Name()), err)
-				}
-				if !yield(l, err) {
+				if err != nil && !yield(Listed{}, fmt.Errorf("fallbackcache: %s: %w", path(shard, one.Name()), err)) {
 					return
+				}
+				for _, l := range found {
+					if !yield(l, nil) {
+						return
+					}
 				}
 			}
 		}
 	}
 }
 
-// inspect reads an entry of whatever configuration.
-func (d *disk) inspect(shard int, one fs.DirEntry) (Listed, error) {
+// inspect reads a file of whatever configuration.
+func (d *disk) inspect(shard int, one fs.DirEntry) (found []Listed, err error) {
 	if !one.Type().IsRegular() {
-		return Listed{}, errDamaged
+		return nil, errDamaged
 	}
 	b, err := d.root.ReadFile(path(shard, one.Name()))
 	if err != nil {
-		return Listed{}, err
+		return nil, err
 	}
 	if !d.genuine(b) {
-		return Listed{}, errDamaged
+		return nil, errDamaged
 	}
-	e, err := decodeEntry(b[fileHead:], nil)
+	group, err := decodeGroup(b[fileHead:], nil)
 	if err != nil {
-		return Listed{}, err
+		return nil, err
 	}
-	l := Listed{
-		URL: strings.Replace(strings.Replace(e.uri, "\x00", "://", 1), "\x00", "", 1), uri: e.uri,
-		Private: e.who != audience{}, Status: e.status, Size: int64(len(e.body)),
-		StoredAt: e.fresh.arrived, FreshUntil: e.fresh.arrived.Add(e.fresh.lifetime - e.fresh.age),
+	for _, e := range group {
+		l := Listed{
+			URL: strings.Replace(strings.Replace(e.uri, "\x00", "://", 1), "\x00", "", 1), uri: e.uri,
+			Private: e.who != audience{}, Status: e.status, Size: int64(len(e.body)),
+			StoredAt: e.fresh.arrived, FreshUntil: e.fresh.arrived.Add(e.fresh.lifetime - e.fresh.age),
+		}
+		l.Header, _ = e.header(0)
+		for _, v := range e.vary {
+			l.Vary = append(l.Vary, v.name)
+		}
+		found = append(found, l)
 	}
-	l.Header, _ = e.header(0)
-	for _, v := range e.vary {
-		l.Vary = append(l.Vary, v.name)
-	}
-	return l, nil
+	return found, nil
 }
 
 // Purge removes, for all users, the answers to every URL of which match finds
@@ -129,17 +134,24 @@ func (f *Folder) Purge(match func(Listed) bool) (n int, err error) {
 			}
 			return n, fmt.Errorf("fallbackcache: %w", err)
 		}
+		uris := map[string]bool{}
 		for _, one := range dir {
-			l, err := f.disk.inspect(shard, one)
+			found, err := f.disk.inspect(shard, one)
 			switch {
 			case err == errDamaged:
 				f.disk.discard(shard, one.Name())
-			case err == nil && (match == nil || match(l)):
-				f.disk.drop(l.uri)
-				n++
 			case err != nil && !os.IsNotExist(err):
 				return n, fmt.Errorf("fallbackcache: %w", err)
 			}
+			for _, l := range found {
+				if match == nil || match(l) {
+					uris[l.uri] = true
+					n++
+				}
+			}
+		}
+		for uri := range uris {
+			f.disk.drop(uri)
 		}
 		if f.disk.broken.Load() {
 			return n, fmt.Errorf("fallbackcache: %w", f.disk.counts.last)

@@ -57,12 +57,9 @@ func (c *Cache) keep(req *http.Request, resp *http.Response, now time.Time, f *F
 	if !ok {
 		return resp
 	}
-	stamp, held := c.glance(uri)
+	stamp := c.glance(uri)
 	if f != nil {
 		stamp = f.stamp
-	}
-	if v.remove && !held {
-		return resp
 	}
 	rh := canonical(req.Header)
 	if len(rh["Range"]) > 0 || readRequest(rh).noStore || !c.sameSender(req, resp.Request, rh) {
@@ -71,7 +68,9 @@ func (c *Cache) keep(req *http.Request, resp *http.Response, now time.Time, f *F
 	who := c.who(req, rh)
 	over := fitting(c.find(uri, who), rh)
 	if v.remove {
-		c.remove(uri, who, over)
+		if len(over) > 0 {
+			c.remove(uri, who, over)
+		}
 		return resp
 	}
 	if !sameSelection(v.vary, rh, resp.Request) || unbounded(resp) || resp.ContentLength > c.maxObject() {

@@ -81,12 +81,11 @@ func (m *memory) install(uri string, who audience, variants []*entry, at change,
 	m.makeRoom()
 }
 
-// glance tells whether anything is stored for this URI, and the stamp that
-// put wants of one who begins to record now.
-func (m *memory) glance(uri string) (stamp uint64, held bool) {
+// glance returns the stamp that put wants of one who begins to record now.
+func (m *memory) glance(uri string) (stamp uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return *m.stamp(uri), len(m.uris[uri]) > 0
+	return *m.stamp(uri)
 }
 
 // holds tells whether anything is stored for a URI.
@@ -109,7 +108,7 @@ func (m *memory) put(e *entry, over []*entry, stamp uint64, at change) {
 	if g, ok := m.groups.Peek(key); ok {
 		stored = g.variants
 	}
-	kept, _, ok := merge(stored, e, func(old *entry) bool { return slices.Contains(over, old) })
+	kept, ok := merge(stored, e, func(old *entry) bool { return slices.Contains(over, old) })
 	if !ok {
 		return
 	}

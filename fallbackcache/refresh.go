@@ -72,8 +72,8 @@ func (c *Cache) affected(req *http.Request, resp *http.Response, rh http.Header)
 	if !ok {
 		return
 	}
-	s, held := c.glance(uri)
-	if !held || len(rh["Range"]) > 0 || readRequest(rh).noStore || !c.sameSender(req, resp.Request, rh) {
+	s = c.glance(uri)
+	if !c.mayHold(req) || len(rh["Range"]) > 0 || readRequest(rh).noStore || !c.sameSender(req, resp.Request, rh) {
 		return
 	}
 	who = c.who(req, rh)

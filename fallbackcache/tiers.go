@@ -43,22 +43,21 @@ func (c *Cache) find(uri string, who audience) []*entry {
 	if found != nil && seen == at {
 		return found
 	}
-	now, _ := c.memory.glance(uri)
+	now := c.memory.glance(uri)
 	loaded := d.load(uri, who)
 	c.memory.install(uri, who, loaded, at, now)
 	return loaded
 }
 
-// glance returns the stamp of a URI, and whether anything may be stored for it.
-func (c *Cache) glance(uri string) (s stamp, held bool) {
-	s.memory, held = c.memory.glance(uri)
+// glance returns the stamp of a URI.
+func (c *Cache) glance(uri string) (s stamp) {
+	s.memory = c.memory.glance(uri)
 	if d := c.onDisk(); d != nil {
 		shard, _ := d.uriName(uri)
 		at, _ := d.changed(shard)
 		s.drops = at.drops
-		held = held || d.holds(uri)
 	}
-	return s, held
+	return s
 }
 
 // mayHold tells whether there may be something for a request, without
