@@ -37,7 +37,10 @@ type Cache struct {
 	Credentials []string
 
 	// Partition names the part of the cache that a request belongs to, for
-	// whatever Credentials cannot express: a tenant, a client certificate.
+	// whatever Credentials cannot express: a tenant, a client certificate, the
+	// user that a base signs for. Answers to what a base signed are not stored;
+	// without a Partition such a call may be answered, when it fails, with what
+	// was said to one that the caller wrote alike and the base did not sign.
 	// Requests with different names never see each other's answers. Nil, or
 	// an empty name, means the common part. It is called without locks held,
 	// from several goroutines at once, and must not change the request.
