@@ -28,9 +28,10 @@ type Answer struct {
 	Immediate bool
 
 	entry     *entry
-	anew      bool // the request wants none of it
-	wasStale  bool // when it was asked about, though it has been confirmed since
-	collapsed bool // another call brought it
+	counts    *counters // nil: it is counted elsewhere
+	anew      bool      // the request wants none of it
+	wasStale  bool      // when it was asked about, though it has been confirmed since
+	collapsed bool      // another call brought it
 }
 
 // Outcome says what was tried before an answer is given.
@@ -49,6 +50,9 @@ type Outcome struct {
 // came over no connection.
 func (a *Answer) Response(req *http.Request, outcome Outcome) *http.Response {
 	e := a.entry
+	if a.counts != nil {
+		a.counts.given(a.TTL > 0)
+	}
 	h, spare := e.header(2)
 	spare[0] = strconv.FormatInt(int64(a.Age/time.Second), 10)
 	h["Age"] = spare[0:1:1]

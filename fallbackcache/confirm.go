@@ -66,6 +66,7 @@ func (c *Cache) confirm(req *http.Request, a *Answer, resp *http.Response, now t
 		// what is stored. It came for this one all the same.
 		e = a.entry
 	}
+	c.counts.confirmed.Add(1)
 	confirmed := e.answer(now)
 	confirmed.wasStale = a.TTL <= 0
 	out := confirmed.Response(req, Outcome{Attempted: true, Status: resp.StatusCode})

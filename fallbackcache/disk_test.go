@@ -233,8 +233,12 @@ func TestDiskBounds(t *testing.T) {
 			t.Fatalf("%d files of %d bytes after %d stores", len(all), bytes, i)
 		}
 	}
-	if n := len(files(t, dir)); n < 20 {
+	n := len(files(t, dir))
+	if n < 20 {
 		t.Errorf("only %d files are left", n)
+	}
+	if s := c.Stats(); s.DiskFiles != int64(n) || s.DiskBytes < int64(n*len(body)) || s.DiskBytes > 200<<10 || s.DiskStored != 200 || s.DiskEvicted != int64(200-n) {
+		t.Errorf("of %d files it tells %+v", n, s)
 	}
 	if got := found(t, c, start, time.Hour, numbered(t, 199)); got != body {
 		t.Error("the newest is not there")

@@ -87,6 +87,20 @@ func (d *disk) accounts() (each [shards]used, all used, err error) {
 	return each, all, nil
 }
 
+// total is the sum of all accounts that can be read. It takes no lock.
+func (d *disk) total() (files, bytes int64) {
+	b := make([]byte, shards*usageSize)
+	if _, err := d.usage.ReadAt(b, 0); err != nil {
+		return 0, 0
+	}
+	for shard := range shards {
+		if u, ok := readUsed(b[shard*usageSize:]); ok {
+			files, bytes = files+u.files, bytes+u.bytes
+		}
+	}
+	return files, bytes
+}
+
 // add changes a shard's account.
 func (d *disk) add(shard int, more used) error {
 	var b [usageSize]byte

@@ -52,6 +52,7 @@ func (c *Cache) Look(req *http.Request, maxStale time.Duration, now time.Time) *
 		return nil
 	}
 	a := e.answer(now)
+	a.counts = &c.counts
 	e.permit(a, isGet(req), maxStale, readRequest(h))
 	if a.Servable {
 		c.counts.hits.Add(1)

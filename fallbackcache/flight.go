@@ -160,10 +160,10 @@ func (f *Flight) Answer(req *http.Request, before *Answer, maxStale time.Duratio
 	return nil, false
 }
 
-// Keep is [Cache.Keep] for the call that leads. The flight ends with the
+// Keep is [Cache.KeepAnd] for the call that leads. The flight ends with the
 // response's body, or at once where that is for nobody else.
-func (f *Flight) Keep(req *http.Request, resp *http.Response, now time.Time) *http.Response {
-	out := f.cache.keep(req, resp, now, f)
+func (f *Flight) Keep(req *http.Request, resp *http.Response, now time.Time, told func(Fate)) *http.Response {
+	out := f.cache.keepAnd(req, resp, now, f, told)
 	if f.riding || f.forSome {
 		f.wasNotVain()
 	}

@@ -17,7 +17,7 @@ func TestFlightAllocations(t *testing.T) {
 	now := start
 	fly := func() {
 		if f, leads := cache.Join(req, time.Second, now); leads {
-			f.Keep(req, resp, now)
+			f.Keep(req, resp, now, nil)
 		}
 	}
 	for name, c := range map[string]struct {
@@ -49,7 +49,7 @@ func BenchmarkJoin(b *testing.B) {
 				now = now.Add(step)
 				f, leads := cache.Join(req, time.Second, now)
 				if leads {
-					f.Keep(req, resp, now)
+					f.Keep(req, resp, now, nil)
 				}
 			}
 		})
@@ -123,7 +123,7 @@ func TestFlightOfAForgottenBody(t *testing.T) {
 	cache := new(Cache)
 	req := get(t, page)
 	f, _ := cache.Join(req, time.Hour, start)
-	f.Keep(req, response(t, req, 200, "good", "Cache-Control: max-age=60"), start)
+	f.Keep(req, response(t, req, 200, "good", "Cache-Control: max-age=60"), start, nil)
 	if _, leads := cache.Join(req, time.Hour, start); leads {
 		t.Fatal("it ended before its body")
 	}
@@ -145,7 +145,7 @@ func TestVain(t *testing.T) {
 	for n := range 3 * vainKeys {
 		req := get(t, fmt.Sprint("http://upstream.test/", n))
 		f, _ := cache.Join(req, time.Second, start)
-		f.Keep(req, response(t, req, 200, "", "Cache-Control: no-store"), start)
+		f.Keep(req, response(t, req, 200, "", "Cache-Control: no-store"), start, nil)
 		if f, _ := cache.Join(req, time.Second, start.Add(vainTime-1)); f != nil {
 			t.Fatalf("%d: waited for", n)
 		}
@@ -171,7 +171,7 @@ func TestFlightOfALargeBody(t *testing.T) {
 	}
 	resp := response(t, req, 200, "0123456789x", "Cache-Control: max-age=60")
 	resp.ContentLength = -1
-	body := f.Keep(req, resp, start).Body
+	body := f.Keep(req, resp, start, nil).Body
 	for range 2 {
 		select {
 		case <-f.Done():

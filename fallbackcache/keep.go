@@ -21,49 +21,54 @@ import (
 // No failure removes anything. What does, besides newer answers: a good
 // response that forbids storing or reuse, and 401 or 403.
 func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *http.Response {
-	return c.keep(req, resp, now, nil)
+	return c.KeepAnd(req, resp, now, nil)
 }
 
 // keep is Keep for a flight, which may be nil.
-func (c *Cache) keep(req *http.Request, resp *http.Response, now time.Time, f *Flight) *http.Response {
+func (c *Cache) keep(req *http.Request, resp *http.Response, now time.Time, f *Flight) (*http.Response, Fate) {
 	if resp == nil || resp.Body == nil {
-		return resp
+		return resp, Uncacheable
 	}
 	if req.Method == http.MethodHead {
 		c.hear(req, resp, now)
-		return resp
+		return resp, Uncacheable
 	}
 	if !isGet(req) {
-		return resp
+		return resp, Uncacheable
 	}
 	if resp.StatusCode == http.StatusNotModified {
-		c.refresh(req, resp, now)
-		return resp
+		if c.refresh(req, resp, now) == nil {
+			return resp, Uncacheable
+		}
+		return resp, Stored
 	}
 	class := classOf(resp.StatusCode)
 	if class == nothing {
-		return resp
+		return resp, Uncacheable
 	}
 	h := canonical(resp.Header)
 	v := c.shareable(h, judge(class, h, now))
 	if !v.keep && !v.remove {
-		return resp
+		return resp, v.fate
 	}
 	c.ready()
 	if v.remove && !c.mayHold(req) {
-		return resp
+		return resp, Forbidden
 	}
 	uri, ok := plain(req)
 	if !ok {
-		return resp
+		return resp, ByRequest
 	}
 	stamp := c.glance(uri)
 	if f != nil {
 		stamp = f.stamp
 	}
 	rh := canonical(req.Header)
-	if len(rh["Range"]) > 0 || readRequest(rh).noStore || !c.sameSender(req, resp.Request, rh) {
-		return resp
+	if len(rh["Range"]) > 0 || readRequest(rh).noStore {
+		return resp, ByRequest
+	}
+	if !c.sameSender(req, resp.Request, rh) {
+		return resp, OtherSender
 	}
 	who := c.who(req, rh)
 	over := fitting(c.find(uri, who), rh)
@@ -71,27 +76,32 @@ func (c *Cache) keep(req *http.Request, resp *http.Response, now time.Time, f *F
 		if len(over) > 0 {
 			c.remove(uri, who, over)
 		}
-		return resp
+		return resp, Forbidden
 	}
-	if !sameSelection(v.vary, rh, resp.Request) || unbounded(resp) || resp.ContentLength > c.maxObject() {
-		return resp
+	switch {
+	case !sameSelection(v.vary, rh, resp.Request):
+		return resp, OtherSender
+	case unbounded(resp):
+		return resp, Incomplete
+	case resp.ContentLength > c.maxObject():
+		return resp, TooLarge
 	}
 	e := c.newEntry(uri, who, rh, resp, h, v)
 	if resp.Body == http.NoBody {
-		if resp.ContentLength <= 0 && len(resp.Trailer) == 0 {
-			e.complete(nil)
-			c.put(e, over, stamp)
-			if f != nil {
-				f.forSome = v.forSome()
-			}
+		if resp.ContentLength > 0 || len(resp.Trailer) > 0 {
+			return resp, Incomplete
 		}
-		return resp
+		e.complete(nil)
+		if f != nil {
+			f.forSome = v.forSome()
+		}
+		return resp, c.put(e, over, stamp)
 	}
 	out, r := record(c, e, over, stamp, resp, c.maxObject())
 	if f != nil && v.forSome() {
 		r.ride(f)
 	}
-	return out
+	return out, pending
 }
 
 // plain tells whether a GET is one whose answers depend on its URI and fields

@@ -23,6 +23,8 @@ type memory struct {
 
 	mu        sync.Mutex
 	stored    int64 // bytes in groups
+	entries   int64 // in groups
+	evicted   int64 // since the beginning
 	recording int64 // bytes of bodies being recorded
 	groups    *simplelru.LRU[groupKey, *group]
 	uris      map[string]map[audience]bool
@@ -97,11 +99,14 @@ func (m *memory) holds(uri []byte) bool {
 
 // put stores e in place of the entries in over, unless there is a newer one
 // among the same variants, or the URI was dropped since the stamp.
-func (m *memory) put(e *entry, over []*entry, stamp uint64, at change) {
+func (m *memory) put(e *entry, over []*entry, stamp uint64, at change) Fate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e.size > m.max/2 || *m.stamp(e.uri) != stamp {
-		return
+	if e.size > m.max/2 {
+		return TooLarge
+	}
+	if *m.stamp(e.uri) != stamp {
+		return Superseded
 	}
 	key := groupKey{e.uri, e.who}
 	var stored []*entry
@@ -110,13 +115,14 @@ func (m *memory) put(e *entry, over []*entry, stamp uint64, at change) {
 	}
 	kept, ok := merge(stored, e, func(old *entry) bool { return slices.Contains(over, old) })
 	if !ok {
-		return
+		return Superseded
 	}
 	for sum(kept) > m.max/2 {
 		kept = kept[1:]
 	}
 	m.replace(key, kept, at)
 	m.makeRoom()
+	return Stored
 }
 
 // remove takes out the given entries of a URI and audience.
@@ -151,6 +157,7 @@ func (m *memory) stamp(uri string) *uint64 {
 func (m *memory) replace(key groupKey, variants []*entry, at change) {
 	if old, ok := m.groups.Peek(key); ok {
 		m.stored -= old.size
+		m.entries -= int64(len(old.variants))
 		m.groups.Remove(key)
 		delete(m.uris[key.uri], key.who)
 		if len(m.uris[key.uri]) == 0 {
@@ -167,14 +174,16 @@ func (m *memory) replace(key groupKey, variants []*entry, at change) {
 	}
 	m.uris[key.uri][key.who] = true
 	m.stored += g.size
+	m.entries += int64(len(variants))
 }
 
 func (m *memory) makeRoom() {
 	for m.stored+m.recording > m.max {
-		last, _, ok := m.groups.GetOldest()
+		last, g, ok := m.groups.GetOldest()
 		if !ok {
 			return
 		}
+		m.evicted += int64(len(g.variants))
 		m.replace(last, nil, change{})
 	}
 }

@@ -26,6 +26,8 @@ type recorder struct {
 
 	flight *Flight // that ends with the recording; nil: none
 
+	told   func(Fate)
+	ended  atomic.Bool
 	closed atomic.Bool // Close may run beside Read
 }
 
@@ -67,11 +69,15 @@ func (r *recorder) Read(p []byte) (int, error) {
 	if e == nil {
 		return n, err
 	}
-	if n < 0 || n > len(p) || err != nil && err != io.EOF || r.closed.Load() || !r.keep(p[:n]) {
+	fate := Incomplete
+	if n >= 0 && n <= len(p) && (err == nil || err == io.EOF) && !r.closed.Load() {
+		fate = r.keep(p[:n])
+	}
+	if fate != pending {
 		if r.flight != nil && int64(len(r.buf)+n) > r.limit {
 			r.flight.wasVain(r.flight.began)
 		}
-		r.giveUp()
+		r.end(fate)
 		return n, err
 	}
 	if err == nil {
@@ -79,6 +85,7 @@ func (r *recorder) Read(p []byte) (int, error) {
 		return n, err
 	}
 	// What a trailer adds may be the news that the body is wrong.
+	fate = Incomplete
 	if (r.want < 0 || r.want == int64(len(r.buf))) && len(r.from.Trailer) == 0 {
 		body := r.buf
 		if cap(body) > len(body)+len(body)/8 {
@@ -86,20 +93,24 @@ func (r *recorder) Read(p []byte) (int, error) {
 		}
 		r.room.release()
 		e.complete(slices.Clip(body))
-		r.cache.put(e, r.over, r.stamp)
+		fate = r.cache.put(e, r.over, r.stamp)
 		if r.flight != nil {
 			r.flight.end(true)
 		}
 	}
-	r.giveUp()
+	r.end(fate)
 	return n, err
 }
 
-// keep appends b, growing by doubling but never past a length that is known.
-func (r *recorder) keep(b []byte) bool {
+// keep appends b, growing by doubling but never past a length that is known. It
+// returns pending, or why the recording is at its end.
+func (r *recorder) keep(b []byte) Fate {
 	need := int64(len(r.buf) + len(b))
-	if need > r.limit || r.want >= 0 && need > r.want {
-		return false
+	switch {
+	case r.want >= 0 && need > r.want:
+		return Incomplete
+	case need > r.limit:
+		return TooLarge
 	}
 	if have := int64(cap(r.buf)); need > have {
 		size := max(need, 2*have, 512)
@@ -107,21 +118,24 @@ func (r *recorder) keep(b []byte) bool {
 			size = min(size, r.want)
 		}
 		if !r.room.grow(size - have) {
-			return false
+			return TooLarge
 		}
 		grown := make([]byte, len(r.buf), size)
 		copy(grown, r.buf)
 		r.buf = grown
 	}
 	r.buf = append(r.buf, b...)
-	return true
+	return pending
 }
 
-func (r *recorder) giveUp() {
+func (r *recorder) end(fate Fate) {
 	r.buf, r.over = nil, nil
 	r.room.release()
 	if r.flight != nil {
 		r.flight.End()
+	}
+	if !r.ended.Swap(true) {
+		r.cache.ended(fate, r.told)
 	}
 }
 
@@ -131,6 +145,9 @@ func (r *recorder) Close() error {
 		r.room.release()
 		if r.flight != nil {
 			r.flight.End()
+		}
+		if !r.ended.Swap(true) {
+			r.cache.ended(Incomplete, r.told)
 		}
 	}
 	return r.body.Close()

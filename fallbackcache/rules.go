@@ -12,6 +12,7 @@ type verdict struct {
 	keep, remove bool
 	each         bool          // it must be asked about each time
 	window       time.Duration // of stale-while-revalidate
+	fate         Fate          // where neither
 	vary         []string
 	without      []string // fields not to be replayed
 	fresh        freshness
@@ -29,7 +30,7 @@ type freshness struct {
 // status and by its header, whose names must be canonical.
 func judge(class class, h http.Header, arrived time.Time) verdict {
 	if class == nothing {
-		return verdict{}
+		return verdict{fate: Uncacheable}
 	}
 	cc := readResponse(h)
 	if cc.mustUnderstand && class != unknown {
@@ -53,7 +54,7 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 		fresh, cc.neverStale = 0, true
 	}
 	if class != always && !explicit && !cc.stated || class == unknown && cc.mustUnderstand || endless(h) || len(h["Content-Range"]) > 0 {
-		return verdict{}
+		return verdict{fate: Uncacheable}
 	}
 	if coding := first(h, "Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		// Compressed for one who asked for it, not for one who did not, also

@@ -29,7 +29,7 @@ func (c *Cache) shareable(h http.Header, v verdict) verdict {
 		}
 	}
 	if !public || len(h["Set-Cookie"]) > 0 || len(h["Set-Cookie2"]) > 0 {
-		return verdict{}
+		return verdict{fate: NotPublic}
 	}
 	if shared.set && !v.each {
 		v.fresh.lifetime = shared.d // before max-age and Expires (section 4.2.1)

@@ -71,11 +71,11 @@ func (c *Cache) mayHold(req *http.Request) bool {
 	return ok && c.memory.holds(key)
 }
 
-func (c *Cache) put(e *entry, over []*entry, s stamp) {
+// put stores e, and tells whether it did.
+func (c *Cache) put(e *entry, over []*entry, s stamp) Fate {
 	d := c.onDisk()
 	if d == nil {
-		c.memory.put(e, over, s.memory, change{})
-		return
+		return c.memory.put(e, over, s.memory, change{})
 	}
 	group, at, result := []*entry(nil), change{}, putFailed
 	if !c.memoryOnly(e.who) {
@@ -84,12 +84,14 @@ func (c *Cache) put(e *entry, over []*entry, s stamp) {
 	switch result {
 	case putDone:
 		c.memory.install(e.uri, e.who, group, at, s.memory)
+		return Stored
 	case putFailed:
 		shard, _ := d.uriName(e.uri)
 		if at, ok := d.changed(shard); ok && at.drops == s.drops {
-			c.memory.put(e, over, s.memory, at)
+			return c.memory.put(e, over, s.memory, at)
 		}
 	}
+	return Superseded
 }
 
 func (c *Cache) remove(uri string, who audience, gone []*entry) {

@@ -45,6 +45,7 @@ const (
 	Replayed                      // the base sent a body again by itself
 	Revalidated                   // a call in the background has asked for a stored answer anew; Detail is what came of it
 	Collapsed                     // another call's answer was given, after Wait
+	Cached                        // the cache; Detail: the Source of its answer, or the Fate of the upstream's
 	CircuitOpened                 // after this call's outcome
 	CircuitClosed                 // after this call's outcome
 	Served                        // a fallback answered; Detail is its Source
@@ -55,7 +56,7 @@ const (
 
 var kindNames = [kinds]string{
 	Attempted: "attempt", Retrying: "retrying", Hedged: "hedged", Stopped: "not retried", Refused: "refused",
-	Replayed: "replayed by the base", Revalidated: "revalidated", Collapsed: "collapsed", CircuitOpened: "circuit opened", CircuitClosed: "circuit closed",
+	Replayed: "replayed by the base", Revalidated: "revalidated", Collapsed: "collapsed", Cached: "cache", CircuitOpened: "circuit opened", CircuitClosed: "circuit closed",
 	Served: "fallback served", NotApplied: "policy not applied", Panicked: "base panicked",
 }
 

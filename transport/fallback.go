@@ -31,9 +31,7 @@ func (c *call) withFallback() (*http.Response, error) {
 	}
 	var stored, answer *fallbackcache.Answer // what there is, and what may be given if the call fails
 	if p.Stale != nil && reads(c.req.Method) {
-		if !c.t.keeps.Load() { // before the call: what is changed meanwhile is not stored
-			c.t.keeps.Store(true)
-		}
+		c.begin() // before the call: what is changed meanwhile is not stored
 		stored = c.t.cache().Look(c.req, p.Stale.MaxStale, c.start)
 		if p.Stale.ServeFresh {
 			if resp := c.fresh(stored); resp != nil {
@@ -100,6 +98,7 @@ func (c *call) withFallback() (*http.Response, error) {
 // it is unchanged.
 func (c *call) confirmed(answer *fallbackcache.Answer, resp *http.Response) *http.Response {
 	c.served = FromConfirmed
+	c.cached("confirmed", resp.StatusCode)
 	confirm := c.t.cache().Confirm
 	if c.flight != nil {
 		confirm = c.flight.Confirm
@@ -158,11 +157,38 @@ func (c *call) store(resp *http.Response) *http.Response {
 	}
 	// Its age counts from the request (RFC 9111, section 4.2.3): how long it
 	// was on its way nobody else tells.
+	var told func(fallbackcache.Fate)
+	if c.t.Observe != nil {
+		status := resp.StatusCode
+		told = func(f fallbackcache.Fate) { c.cached(f.String(), status) }
+	}
 	if f := c.flight; f != nil {
 		c.flight = nil // it ends with the response's body
-		return f.Keep(c.req, resp, c.start)
+		return f.Keep(c.req, resp, c.start, told)
 	}
-	return c.t.cache().Keep(c.req, resp, c.start)
+	return c.t.cache().KeepAnd(c.req, resp, c.start, told)
+}
+
+// begin has unsafe calls invalidate from now on, and tells of a cache that cannot
+// be what it should.
+func (c *call) begin() {
+	if c.t.keeps.Load() || c.t.keeps.Swap(true) {
+		return
+	}
+	if err := c.t.cache().Open(); err != nil {
+		e := c.event(NotApplied)
+		e.Err, e.Detail = err, "the cache has no disk store, and goes on in memory"
+		c.t.tell(e)
+	}
+}
+
+// cached tells of what the cache did, which may be after the call's end.
+func (c *call) cached(what string, status int) {
+	if c.t.Observe != nil {
+		e := c.event(Cached)
+		e.Status, e.Detail = status, what
+		c.t.tell(e)
+	}
 }
 
 // drop discards the upstream's failed answer in favour of another, and tells

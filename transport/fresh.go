@@ -23,6 +23,7 @@ func (c *call) fresh(stored *fallbackcache.Answer) *http.Response {
 			c.revalidate(stored)
 		}
 	}
+	c.cached(string(c.served), 0)
 	return stored.Response(c.req, fallbackcache.Outcome{})
 }
 
