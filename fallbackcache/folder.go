@@ -19,21 +19,21 @@ type Folder struct{ disk *disk }
 type Listed struct {
 	// URL it answers, as the cache names it: host in lower case, no default
 	// port.
-	URL string
+	URL string `json:"url"`
 	// Private tells that it is for requests with certain credentials, or of a
 	// partition, only.
-	Private bool
+	Private bool `json:"private"`
 	// Vary names the request fields it depends on.
-	Vary []string
+	Vary []string `json:"vary,omitempty"`
 	// Status and Header as they would be given, but for Age and Cache-Status.
-	Status int
-	Header http.Header
+	Status int         `json:"status"`
+	Header http.Header `json:"header"`
 	// Size of the body in bytes.
-	Size int64
+	Size int64 `json:"size"`
 	// StoredAt is when it arrived, or was last confirmed.
-	StoredAt time.Time
+	StoredAt time.Time `json:"stored_at"`
 	// FreshUntil is when it becomes stale.
-	FreshUntil time.Time
+	FreshUntil time.Time `json:"fresh_until"`
 
 	uri string
 }

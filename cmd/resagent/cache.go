@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,19 +20,16 @@ import (
 
 // cache is `resagent cache`: what lies in the folder of a fallback cache.
 func cache(_ context.Context, fs *pflag.FlagSet, args []string) error {
-	asJSON := fs.Bool("json", false, "with list and show: print JSON, an object for each answer")
+	asJSON := fs.Bool("json", false, "print JSON: an object for each answer, in no order, or for what was purged")
 	if err := parse(fs, args, 2, 3); err != nil {
 		return err
 	}
-	verb, dir, prefix := fs.Arg(0), fs.Arg(1), fs.Arg(2)
+	verb, dir, url := fs.Arg(0), fs.Arg(1), fs.Arg(2)
 	if verb != "list" && verb != "show" && verb != "purge" {
 		return usageError{fmt.Errorf("cache does not know %q%s; write list, show or purge", verb, didYouMean(verb, []string{"list", "show", "purge"}))}
 	}
-	if verb == "show" && prefix == "" {
+	if verb == "show" && url == "" {
 		return usageError{errors.New("show wants a URL too: resagent cache show DIR URL")}
-	}
-	if verb == "purge" && *asJSON {
-		return usageError{errors.New("purge prints no JSON")}
 	}
 	folder, err := fallbackcache.OpenFolder(dir)
 	if err != nil {
@@ -39,50 +37,61 @@ func cache(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	}
 	defer folder.Close()
 	if verb == "purge" {
-		n, err := folder.Purge(func(l fallbackcache.Listed) bool { return strings.HasPrefix(l.URL, prefix) })
-		if err != nil {
-			return err
-		}
-		fmt.Printf("purged %s\n", count(n, "answer", "answers"))
-		return nil
+		return purgeCache(folder, url, *asJSON)
 	}
 
+	out := json.NewEncoder(os.Stdout)
 	var found []fallbackcache.Listed
-	damaged := 0
+	shown, damaged := 0, 0
 	for l, err := range folder.All() {
-		switch {
-		case err != nil:
+		if err != nil {
 			printError(err)
 			damaged++
-		case verb == "list" && strings.HasPrefix(l.URL, prefix), l.URL == prefix:
-			found = append(found, l)
+			continue
 		}
+		if verb == "list" && !strings.HasPrefix(l.URL, url) || verb == "show" && l.URL != url {
+			continue
+		}
+		shown++
+		switch {
+		case *asJSON:
+			if err := out.Encode(l); err != nil {
+				return err
+			}
+			continue
+		case verb == "list":
+			l.Header, l.Vary = nil, nil // of a million answers only what is shown is kept
+		}
+		found = append(found, l)
 	}
-	slices.SortFunc(found, func(a, b fallbackcache.Listed) int { return strings.Compare(a.URL, b.URL) })
+	slices.SortFunc(found, func(a, b fallbackcache.Listed) int {
+		return cmp.Or(strings.Compare(a.URL, b.URL), a.StoredAt.Compare(b.StoredAt))
+	})
 	switch {
+	case verb == "show" && shown == 0:
+		return fmt.Errorf("nothing is stored for %s; resagent cache list shows what is", url)
 	case *asJSON:
-		err = printCacheJSON(found)
 	case verb == "list":
 		printCacheList(found, time.Now())
 	default:
 		printCacheEntries(found)
 	}
-	if err == nil && verb == "show" && len(found) == 0 {
-		err = fmt.Errorf("nothing is stored for %s; resagent cache list shows what is", prefix)
+	if damaged > 0 {
+		return errShown
 	}
-	if err == nil && damaged > 0 {
-		err = errShown
-	}
-	return err
+	return nil
 }
 
-func printCacheJSON(found []fallbackcache.Listed) error {
-	out := json.NewEncoder(os.Stdout)
-	for _, l := range found {
-		if err := out.Encode(l); err != nil {
-			return err
-		}
+// purgeCache removes the answers to URLs that begin so.
+func purgeCache(folder *fallbackcache.Folder, prefix string, asJSON bool) error {
+	n, err := folder.Purge(func(l fallbackcache.Listed) bool { return strings.HasPrefix(l.URL, prefix) })
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w (after %s)", err, count(n, "answer", "answers"))
+	case asJSON:
+		return json.NewEncoder(os.Stdout).Encode(map[string]int{"purged": n})
 	}
+	fmt.Printf("purged %s\n", count(n, "answer", "answers"))
 	return nil
 }
 

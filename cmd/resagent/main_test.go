@@ -7,19 +7,15 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/resagent/resagent/fallbackcache"
 )
 
 // TestMain lets the scripts run this test binary as the command resagent.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"resagent": main, "denied": denied, "upstream": answering, "keep": keep})
+	testscript.Main(m, map[string]func(){"resagent": main, "denied": denied, "upstream": answering, "cachefill": cacheFill})
 }
 
 // answering is a command that answers every request, and writes its URL into a
@@ -36,20 +32,6 @@ func answering() {
 		err = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "well\n") }))
 	}
 	panic(err)
-}
-
-// keep is a command that puts an answer for a URL into the folder of a cache.
-func keep() {
-	req, err := http.NewRequest("GET", os.Args[2], nil)
-	if err != nil {
-		panic(err)
-	}
-	cache := &fallbackcache.Cache{Dir: os.Args[1]}
-	resp := cache.Keep(req, &http.Response{StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
-		Header: http.Header{"Cache-Control": {"max-age=60"}}, Body: io.NopCloser(strings.NewReader("body")), ContentLength: 4}, time.Now())
-	if _, err := io.ReadAll(resp.Body); err != nil {
-		panic(err)
-	}
 }
 
 // denied is the command resagent run by one who may not use the sockets.
