@@ -63,9 +63,10 @@ type disk struct {
 	usage   *os.File
 	changes *os.File
 
-	mu     sync.Mutex // as the lock, within this process
-	cursor int
-	sweep  int // stores until a shard is counted anew
+	mu      sync.Mutex // as the lock, within this process
+	cursor  int
+	sweep   int      // stores until a shard is counted anew
+	victims []stored // to be evicted next
 
 	broken atomic.Bool  // a removal failed: nothing is read here any more
 	rest   atomic.Int64 // Unix nanoseconds until which nothing is stored

@@ -172,7 +172,7 @@ func (d *disk) recount(shard int) (files []stored, err error) {
 const sweepEvery = 16
 
 // makeRoom evicts until so many bytes and one file more are within bounds:
-// what was used longest ago, of as many shards as give a fair choice.
+// what was used longest ago, roughly.
 func (d *disk) makeRoom(bytes int64) error {
 	if d.sweep--; d.sweep <= 0 {
 		d.cursor++
@@ -182,47 +182,51 @@ func (d *disk) makeRoom(bytes int64) error {
 		}
 		d.sweep = max(sweepEvery, len(files)/4)
 	}
-	const choice = 128
 	for {
 		each, all, err := d.accounts()
 		if err != nil || all.bytes+bytes <= d.maxBytes && all.files+1 <= d.maxFiles {
 			return err
 		}
-		var files []stored
-		for seen := 0; seen < shards && len(files) < choice; seen++ {
-			d.cursor++
-			shard := d.cursor % shards
-			if each[shard].files == 0 {
-				continue
-			}
-			found, err := d.recount(shard)
-			if err != nil {
+		if len(d.victims) == 0 {
+			if err := d.choose(each); err != nil || len(d.victims) == 0 {
 				return err
 			}
-			files = append(files, found...)
+			continue // with the accounts as now counted
 		}
-		if len(files) == 0 {
-			return nil
+		f := d.victims[0]
+		d.victims = d.victims[1:]
+		info, err := d.root.Lstat(path(f.shard, f.name))
+		if err != nil || !info.ModTime().Equal(f.last) {
+			continue // it has gone, or was used since
 		}
-		if _, all, err = d.accounts(); err != nil { // as now counted
+		if err := d.unlink(f.shard, f.name); err != nil {
 			return err
 		}
-		slices.SortFunc(files, func(a, b stored) int { return a.last.Compare(b.last) })
-		for i, f := range files {
-			if all.bytes+bytes <= d.maxBytes && all.files+1 <= d.maxFiles {
-				break
-			}
-			if i > 0 && i >= len(files)/4 {
-				break // the rest of the room from others
-			}
-			if err := d.unlink(f.shard, f.name); err != nil {
-				return err
-			}
-			d.counts.evicted.Add(1)
-			all.bytes -= f.size
-			all.files--
-		}
+		d.counts.evicted.Add(1)
 	}
+}
+
+// choose looks at as many shards as give a fair choice, and takes the quarter
+// of their files that was used longest ago: the next stores evict these, and
+// need not look.
+func (d *disk) choose(each [shards]used) error {
+	const fair = 128
+	var files []stored
+	for seen := 0; seen < shards && len(files) < fair; seen++ {
+		d.cursor++
+		shard := d.cursor % shards
+		if each[shard].files == 0 {
+			continue
+		}
+		found, err := d.recount(shard)
+		if err != nil {
+			return err
+		}
+		files = append(files, found...)
+	}
+	slices.SortFunc(files, func(a, b stored) int { return a.last.Compare(b.last) })
+	d.victims = slices.Clone(files[:(len(files)+3)/4])
+	return nil
 }
 
 // unlink removes a file, if it is there, and takes it off the account.

@@ -160,3 +160,48 @@ func TestDiskOfMany(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// What was used after it was chosen to be evicted is spared.
+func TestDiskEvictionSparesTheUsed(t *testing.T) {
+	dir := t.TempDir()
+	c := &Cache{Dir: dir, MaxDiskFiles: 100}
+	for i := range 100 {
+		keep(t, c, start, numbered(t, i), 200, "x")
+	}
+	ago := time.Now().Add(-time.Hour)
+	for _, name := range files(t, dir) {
+		if err := os.Chtimes(name, ago, ago); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep(t, c, start, numbered(t, 100), 200, "x")
+	if len(c.disk.victims) < 20 {
+		t.Fatalf("%d are chosen", len(c.disk.victims))
+	}
+	other, chosen := onDisk(t, dir), map[string]bool{}
+	for _, f := range c.disk.victims {
+		chosen[f.name] = true
+	}
+	var spared []int
+	for i := range 100 {
+		uri, _ := target(numbered(t, i))
+		if _, name := c.disk.fileName(uri, audience{}); chosen[name] && len(spared) < 10 {
+			spared = append(spared, i)
+			if got := found(t, other, start, time.Hour, numbered(t, i)); got != "x" {
+				t.Fatalf("entry %d: %q", i, got)
+			}
+		}
+	}
+	for i := range 30 {
+		keep(t, c, start, numbered(t, 200+i), 200, "x")
+	}
+	fresh := onDisk(t, dir)
+	for _, i := range spared {
+		if got := found(t, fresh, start, time.Hour, numbered(t, i)); got != "x" {
+			t.Errorf("entry %d, used a moment ago, was evicted", i)
+		}
+	}
+	if n := len(files(t, dir)); n != 100 {
+		t.Errorf("there are %d files", n)
+	}
+}
