@@ -102,6 +102,10 @@ func (r *recorder) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// whole is the length up to which a body's room is taken at once. More is not
+// taken on the word of a server that may never send it.
+const whole = 32 << 10
+
 // keep appends b, growing by doubling but never past a length that is known. It
 // returns pending, or why the recording is at its end.
 func (r *recorder) keep(b []byte) Fate {
@@ -114,8 +118,8 @@ func (r *recorder) keep(b []byte) Fate {
 	}
 	if have := int64(cap(r.buf)); need > have {
 		size := max(need, 2*have, 512)
-		if r.want >= 0 {
-			size = min(size, r.want)
+		if 0 <= r.want && (r.want < size || r.want <= whole) {
+			size = r.want
 		}
 		if !r.room.grow(size - have) {
 			return TooLarge

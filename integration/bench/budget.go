@@ -48,7 +48,7 @@ func budget(r *Results) []row {
 		atMost(r, "Agent with 1,000 sessions, 100 upstreams: RssAnon", "at most 64 MiB", partSessions, sessionsRSS(1000), 64, 1, "MiB"),
 		atMost(r, "The same agent, nobody calls: processor time", "at most 0.5 % of a core", partSessions, sessionsIdle(1000), 0.005, 0.01, "%"),
 	}
-	return rows
+	return append(rows, cacheRows(r)...)
 }
 
 // granted is how many grants a second the agent's decisions allow.

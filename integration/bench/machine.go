@@ -37,7 +37,7 @@ func machine() Machine {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
 			switch d.Path {
-			case "github.com/failsafe-go/failsafe-go", "github.com/hashicorp/go-retryablehttp", "github.com/gojek/heimdall/v7":
+			case "github.com/failsafe-go/failsafe-go", "github.com/hashicorp/go-retryablehttp", "github.com/gojek/heimdall/v7", "github.com/gregjones/httpcache":
 				m.Peers = append(m.Peers, d.Path+" "+d.Version)
 			}
 		}

@@ -32,6 +32,7 @@ var parts = []struct {
 	{"loopback", loopback},
 	{"hand-over", handOver},
 	{partSessions, sessions},
+	{"cache", caches},
 }
 
 func main() {
@@ -83,7 +84,10 @@ func run(rounds int, each time.Duration, path, only string) error {
 		if err != nil {
 			return fmt.Errorf("the other parts' results: %w", err)
 		}
-		b.Series = slices.DeleteFunc(old.Series, func(s Series) bool { return slices.Contains(chosen, s.Part) })
+		b.Series = slices.DeleteFunc(old.Series, func(s Series) bool {
+			part, _, _ := strings.Cut(s.Part, ":") // "calls: GET" is of calls
+			return slices.Contains(chosen, part)
+		})
 	}
 	b.Machine, b.Rounds, b.Each, b.Date = machine(), rounds, each.String(), time.Now().UTC().Format(time.DateOnly)
 	for _, p := range parts {
