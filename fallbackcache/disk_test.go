@@ -3,6 +3,7 @@
 package fallbackcache
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -166,6 +167,71 @@ func TestDiskDamage(t *testing.T) {
 			t.Errorf("bob's answer was given to all: %q", got)
 		}
 	})
+}
+
+// Whatever else lies in the folder, or in the place of its own files, is never
+// given, and answers are kept as before.
+func TestDiskForeign(t *testing.T) {
+	type harm func(root, file string) error
+	instead := func(make func(name string) error) harm {
+		return func(_, file string) error { return errors.Join(os.Remove(file), make(file)) }
+	}
+	inPlaceOf := func(name string, text []byte) harm {
+		return func(root, _ string) error { return os.WriteFile(filepath.Join(root, name), text, 0o600) }
+	}
+	for name, c := range map[string]struct {
+		harm harm
+		want string // what is found afterwards; "" is none
+	}{
+		"a folder":         {harm: instead(func(name string) error { return os.MkdirAll(filepath.Join(name, "in", "it"), 0o700) })},
+		"a link out":       {harm: instead(func(name string) error { return os.Symlink("/etc/passwd", name) })},
+		"a link to itself": {harm: instead(func(name string) error { return os.Symlink(filepath.Base(name), name) })},
+		"a pipe":           {harm: instead(func(name string) error { return syscall.Mkfifo(name, 0o600) })},
+		"a large file":     {harm: instead(func(name string) error { return errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, 1<<33)) })},
+		"another key":      {harm: inPlaceOf(keyFile, make([]byte, 32))},
+		"a short key":      {harm: inPlaceOf(keyFile, []byte("short"))},
+		"no changes":       {harm: inPlaceOf(changesFile, nil), want: "good"},
+		"long changes":     {harm: inPlaceOf(changesFile, make([]byte, 1<<20)), want: "good"},
+		"no account":       {harm: inPlaceOf(usageFile, nil), want: "good"},
+		"a senseless one":  {harm: inPlaceOf(usageFile, []byte(strings.Repeat("\xff", shards*usageSize))), want: "good"},
+		"a folder as new":  {harm: func(root, _ string) error { return os.MkdirAll(filepath.Join(root, newFile, "x"), 0o700) }, want: "good"},
+		"a link as new":    {harm: func(root, _ string) error { return os.Symlink("/dev/full", filepath.Join(root, newFile)) }, want: "good"},
+		"files beside":     {harm: inPlaceOf("stranger", []byte("x")), want: "good"},
+		"a shard as a file": {harm: func(_, file string) error {
+			dir := filepath.Dir(file)
+			return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			before := onDisk(t, dir)
+			keep(t, before, start, get(t, page), 200, "good", "Cache-Control: max-age=60")
+			if err := c.harm(filepath.Join(dir, diskFolder), files(t, dir)[0]); err != nil {
+				t.Fatal(err)
+			}
+			cache := onDisk(t, dir)
+			if c.want == "" {
+				c.want = none
+			}
+			// One store may be lost to what is in its way.
+			keep(t, cache, start, get(t, "http://upstream.test/first"), 200, "x")
+			cache.disk.rest.Store(0)
+			if got := found(t, cache, start, 0, get(t, page)); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			keep(t, cache, start.Add(time.Second), get(t, page), 200, "new", "Cache-Control: max-age=60")
+			if got := found(t, cache, start.Add(time.Second), 0, get(t, page)); got != "new" {
+				t.Errorf("got %q, want the new one", got)
+			}
+			keep(t, cache, start, get(t, "http://upstream.test/other"), 200, "other", "Cache-Control: max-age=60")
+			if got := found(t, onDisk(t, dir), start, 0, get(t, "http://upstream.test/other")); got != "other" {
+				t.Errorf("after a restart got %q, want the other: %v", got, cache.Stats().DiskError)
+			}
+			if got := found(t, onDisk(t, dir), start.Add(time.Second), 0, get(t, page)); got != "new" {
+				t.Errorf("after a restart got %q, want the new one: %v", got, cache.Stats().DiskError)
+			}
+		})
+	}
 }
 
 // The variants for one audience lie in one file, and come and go one by one;

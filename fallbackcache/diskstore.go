@@ -103,7 +103,7 @@ func (d *disk) replace(shard int, name string, text []byte) error {
 		return err
 	}
 	if err := d.writeNew(text); err != nil {
-		_ = d.root.Remove(newFile)
+		_ = d.root.RemoveAll(newFile) // whatever that is; the next store begins anew
 		return err
 	}
 	var replaced used
@@ -114,7 +114,10 @@ func (d *disk) replace(shard int, name string, text []byte) error {
 		return err
 	}
 	err := d.root.Rename(newFile, path(shard, name))
-	if errors.Is(err, fs.ErrNotExist) { // the first of its shard
+	if err != nil { // the first of its shard, or something else is in the folder's place
+		if info, gone := d.root.Lstat(shardName(shard)); gone == nil && !info.IsDir() {
+			_ = d.root.Remove(shardName(shard))
+		}
 		if err = d.mkdir(d.root, shardName(shard)); err == nil {
 			err = d.root.Rename(newFile, path(shard, name))
 		}
