@@ -62,8 +62,9 @@ fuzz: ## Fuzz each target, of the modules too, for FUZZTIME (10s)
 bench: ## Measure, beside the peers, in one run (about 5 minutes), and write docs/PERFORMANCE.md and its plots
 	$(GO) run -C integration/bench . $(BENCHFLAGS)
 
-soak: ## Run 1,000,000 steps of the model, 10,000 charges through SIGKILLs, the tests over processes COUNT (20) times, then kills and restarts for SOAK (5m; 1h and more for the slopes of memory, goroutines, descriptors)
+soak: ## Run 1,000,000 steps of the model, a disk store of 1,000,000 answers (4 GiB of TMPDIR), 10,000 charges through SIGKILLs, the tests over processes COUNT (20) times, then kills and restarts for SOAK (5m; 1h and more for the slopes of memory, goroutines, descriptors)
 	STEPS=1000000 $(GO) test -v -count 1 -timeout 30m -run ManySteps ./agent
+	ENTRIES=1000000 $(GO) test -v -count 1 -timeout 2h -run DiskOfMany ./fallbackcache
 	CHARGES=10000 $(GO) test -v -count 1 -timeout 60m -run 'ThroughKills|WithoutATransaction' ./idempotency/sqlitestore
 	SOAK= $(GO) test -count $(COUNT) -timeout 4h ./agent/... ./integration/... ./cmd/...
 	SOAK=$(SOAK) $(GO) test -race -v -count 1 -timeout 48h -run 'BulkheadThroughKills|FolderThroughKills' ./integration
