@@ -248,7 +248,7 @@ func TestSharedUsers(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command(bin, "-test.run=^TestSharedUser$")
 		cmd.Dir = top
-		cmd.Env = []string{"FALLBACKCACHE_USER=" + script, "FALLBACKCACHE_DIR=" + dir}
+		cmd.Env = []string{"FALLBACKCACHE_USER=" + script, "FALLBACKCACHE_DIR=" + dir, "GORACE=atexit_sleep_ms=0"} // the race detector lingers for a second
 		credential := &syscall.Credential{Uid: uid, Gid: uid, Groups: []uint32{group}}
 		if uid == eve {
 			credential.Groups = nil
