@@ -110,3 +110,19 @@ func TestSharedUntilPrivate(t *testing.T) {
 		t.Errorf("after a 304 that says private: got %q", got)
 	}
 }
+
+// RFC 5861, section 3, and RFC 9111, section 5.2.2.10: what s-maxage keeps from
+// being stale is not given while it is asked about either.
+func TestSharedWhileRevalidating(t *testing.T) {
+	for said, want := range map[string]bool{
+		"public, max-age=10, stale-while-revalidate=60":                   true,
+		"public, s-maxage=10, stale-while-revalidate=60":                  false,
+		"public, max-age=10, proxy-revalidate, stale-while-revalidate=60": false,
+	} {
+		cache := &Cache{Shared: true}
+		keep(t, cache, start, get(t, page), 200, "good", "Cache-Control: "+said)
+		if a := cache.Look(get(t, page), 0, start.Add(20*time.Second)); a == nil || a.Immediate != want {
+			t.Errorf("%s: got %+v, want it given at once: %v", said, a, want)
+		}
+	}
+}
