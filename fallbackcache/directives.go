@@ -102,13 +102,15 @@ func unescape(s string) string {
 }
 
 // isTokenByte is tchar of RFC 9110, section 5.6.2.
-func isTokenByte(b byte) bool {
-	switch {
-	case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
-		return true
+func isTokenByte(b byte) bool { return tokenBytes[b] }
+
+// tokenBytes is a table, because every response is read by it.
+var tokenBytes = func() (table [256]bool) {
+	for _, b := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		table[b] = true
 	}
-	return strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0
-}
+	return table
+}()
 
 // delta is a directive's delta-seconds. One that is malformed, or said twice
 // with different values, is set and bad, and the rules then take the strictest

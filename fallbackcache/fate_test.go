@@ -141,3 +141,18 @@ func TestStats(t *testing.T) {
 		t.Errorf("after one was changed: %+v", after)
 	}
 }
+
+// Where nothing is held for a URI, what forbids storing is read no further.
+func TestFateWhereNothingIsHeld(t *testing.T) {
+	for said, want := range map[string]Fate{
+		"no-store": Forbidden, "max-age=60, No-Store": Forbidden, "no-cache": Forbidden,
+		"no-store, must-understand": Stored, `x="no-store"`: Stored,
+	} {
+		cache, req := new(Cache), get(t, page)
+		var told []Fate
+		drain(t, cache.KeepAnd(req, response(t, req, 200, "body", "Cache-Control: "+said), start, func(f Fate) { told = append(told, f) }))
+		if !slices.Equal(told, []Fate{want}) {
+			t.Errorf("%s: told %v, want %v", said, told, want)
+		}
+	}
+}

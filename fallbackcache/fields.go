@@ -26,13 +26,17 @@ func canonical(h http.Header) http.Header {
 // isCanonical tells whether http.CanonicalHeaderKey leaves a name as it is. Of
 // names that are no tokens it may say no although it does.
 func isCanonical(name string) bool {
-	begins := true
+	before := byte('-')
 	for i := range len(name) {
 		b := name[i]
-		if begins && 'a' <= b && b <= 'z' || !begins && 'A' <= b && b <= 'Z' {
+		if before == '-' {
+			if b-'a' <= 'z'-'a' {
+				return false
+			}
+		} else if b-'A' <= 'Z'-'A' {
 			return false
 		}
-		begins = b == '-'
+		before = b
 	}
 	return true
 }

@@ -46,12 +46,15 @@ func (c *Cache) keep(req *http.Request, resp *http.Response, now time.Time, f *F
 	if class == nothing {
 		return resp, Uncacheable
 	}
+	c.ready()
+	if cc := readResponse(resp.Header); cc.noStore && !cc.mustUnderstand && !c.mayHold(req) {
+		return resp, Forbidden // the most usual one of those that are not stored, at the least cost
+	}
 	h := canonical(resp.Header)
 	v := c.shareable(h, judge(class, h, now))
 	if !v.keep && !v.remove {
 		return resp, v.fate
 	}
-	c.ready()
 	if v.remove && !c.mayHold(req) {
 		return resp, Forbidden
 	}
