@@ -5,6 +5,8 @@ package agent
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"net/http"
 	"slices"
 	"time"
 
@@ -27,9 +29,9 @@ const (
 	readEvery     = 100 * time.Millisecond
 	readIdleEvery = time.Second
 	inUseFor      = 5 * time.Second
-	// readShare keeps the looks to 1/400 of a processor: on a host where one
+	// readShare keeps the looks to 1/1000 of a processor: on a host where one
 	// round takes long the next comes later.
-	readShare = 400
+	readShare = 1000
 )
 
 // second is what was seen of a limit in one second.
@@ -229,6 +231,13 @@ type LimitHistory struct {
 	Taken []int `json:"taken"`
 	// Samples is how often the limit was looked at.
 	Samples []int `json:"samples"`
+}
+
+// historyAsked is GET /v1/history. It is not indented: a line for each number
+// helps nobody, and there may be a million.
+func (a *Agent) historyAsked(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(a.History())
 }
 
 // History gives the last minutes of all limits that were used.

@@ -25,7 +25,7 @@ func (a *Agent) routes() []route {
 		{"GET", "/v1/policies", false, a.policies},
 		{"GET", "/v1/explain", false, a.explain},
 		{"GET", "/v1/events", false, a.eventsAfter},
-		{"GET", "/v1/history", false, func(w http.ResponseWriter, _ *http.Request) { reply(w, a.History()) }},
+		{"GET", "/v1/history", false, a.historyAsked},
 		{"GET", "/v1/session", false, a.session},
 		{"GET", "/v1/overrides", true, func(w http.ResponseWriter, _ *http.Request) {
 			reply(w, map[string]any{"overrides": append([]Override{}, a.Overrides()...)})

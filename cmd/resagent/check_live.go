@@ -71,6 +71,8 @@ func (t tryout) print(w io.Writer) {
 	}
 	if len(t.Limits) > 0 {
 		fmt.Fprint(w, `
+A rate is written with its burst, as in 200/s+50.
+
 What is not known: whom the limits of now refused, so where callers waited more was
 asked for than was seen; peaks between two looks, ten a second while a limit is used
 and 500 while anyone waits; how long calls took, and so whether one beyond a limit
