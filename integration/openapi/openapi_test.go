@@ -80,18 +80,7 @@ var asks = []ask{
 // What a running agent answers fits the file, errors too; and each operation of
 // the file is asked for.
 func TestAnswersFitTheFile(t *testing.T) {
-	text, err := os.ReadFile("../../docs/openapi.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := libopenapi.NewDocument(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, errs := validator.NewValidator(doc)
-	if len(errs) > 0 {
-		t.Fatal(errs)
-	}
+	doc, v := readFile(t)
 	if ok, wrong := v.ValidateDocument(); !ok {
 		for _, e := range wrong {
 			t.Errorf("the file is no OpenAPI 3.1: %s: %s", e.Message, e.Reason)
@@ -154,18 +143,7 @@ func TestAnswersFitTheFile(t *testing.T) {
 
 // The validator finds what does not fit, or the test above would say nothing.
 func TestValidatorFindsWhatDoesNotFit(t *testing.T) {
-	text, err := os.ReadFile("../../docs/openapi.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := libopenapi.NewDocument(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, errs := validator.NewValidator(doc)
-	if len(errs) > 0 {
-		t.Fatal(errs)
-	}
+	_, v := readFile(t)
 	for name, one := range map[string]struct {
 		target, kind, body string
 		status             int
@@ -188,6 +166,23 @@ func TestValidatorFindsWhatDoesNotFit(t *testing.T) {
 			}
 		})
 	}
+}
+
+func readFile(t *testing.T) (libopenapi.Document, validator.Validator) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := libopenapi.NewDocument(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, errs := validator.NewValidator(doc)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	return doc, v
 }
 
 // serve runs an agent with one process that uses limits, and gives its folder
