@@ -132,7 +132,7 @@ func (a *allocator) limit(key limitKey, now time.Duration) (*limit, string) {
 	if now < a.recoverUntil {
 		// What was spent before is not known: begin empty.
 		if l.kind == wire.RateLimit {
-			a.ledger.setTAT(slot, now+time.Duration(capacity)*every)
+			a.setTAT(l, now+time.Duration(capacity)*every)
 		}
 	} else if l.kind == wire.RetryBudget {
 		a.ledger.setLevel(slot, capacity)

@@ -69,6 +69,27 @@ func TestSpentTokensAreNotGrantedAgain(t *testing.T) {
 }
 
 // A lowered burst holds for what lies in cells too.
+// A bucket is full to the nanosecond, or the only token of a burst of one is
+// never whole (the ledger counts in larger units).
+func TestBurstOfOne(t *testing.T) {
+	const perSecond = 200
+	w := newWorld(policy(0, perSecond, 1, 0))
+	a := w.spawn(1)
+	w.connect(a)
+	w.open(a, 1)
+	w.want(a, 1, 1)
+	got := 0
+	for end := w.now + time.Second; w.now < end; w.pass(time.Millisecond + 7) { // as timers come
+		if w.take(a, 1, 1) {
+			got++
+			w.want(a, 1, 1)
+		}
+	}
+	if got < perSecond*4/5 || got > perSecond+1 {
+		t.Errorf("%d tokens in a second, want %d, less the millisecond by which each may be late", got, perSecond)
+	}
+}
+
 func TestLoweredBurst(t *testing.T) {
 	w := newWorld(policy(0, 1, 10, 0))
 	a, b := joined(w, 1, 1), joined(w, 2, 1)

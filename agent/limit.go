@@ -44,6 +44,7 @@ type limit struct {
 	every    time.Duration // rate: from one token to the next
 	perUser  int           // most permits for one user
 	removed  bool          // by a reload: drained, nothing granted
+	tat      time.Duration // rate: see [allocator.setTAT]
 
 	holders []*holder
 	looked  time.Duration  // the last time

@@ -58,11 +58,15 @@ func (a *allocator) restore(now time.Duration) {
 		one.holders = append(one.holders, h)
 	}
 	for _, one := range limits {
+		if one.kind != wire.RateLimit {
+			continue
+		}
 		// More than all cannot be spent: a damaged word must not stop the rate.
 		most := now + time.Duration(max(one.capacity, one.out()))*one.every
-		if one.kind == wire.RateLimit && !one.removed && (l.tat(one.slot) > most || l.tat(one.slot) < 0) {
+		if !one.removed && (l.tat(one.slot) > most || l.tat(one.slot) < 0) {
 			l.setTAT(one.slot, most)
 		}
+		one.tat = l.tat(one.slot)
 	}
 }
 

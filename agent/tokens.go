@@ -32,14 +32,23 @@ func (a *allocator) fillTo(l *limit, now time.Duration) {
 		return
 	}
 	full := now + time.Duration(l.out())*l.every
-	if a.ledger.tat(l.slot) < full {
-		a.ledger.setTAT(l.slot, full)
+	if l.tat < full {
+		a.setTAT(l, full)
 	}
+}
+
+// setTAT moves a rate's theoretical arrival time. The ledger rounds it up, so
+// what is decided from is kept beside it, exactly: a bucket that is full by the
+// ledger's figure lacks some nanoseconds of its last token, which with a burst
+// of one is the only one.
+func (a *allocator) setTAT(l *limit, t time.Duration) {
+	a.ledger.setTAT(l.slot, t)
+	l.tat = max(t, 0)
 }
 
 // tokens is how many whole tokens the bucket has.
 func (a *allocator) tokens(l *limit, now time.Duration) int {
-	used := a.ledger.tat(l.slot) - now
+	used := l.tat - now
 	return max(0, int((time.Duration(l.capacity)*l.every-used)/l.every))
 }
 
@@ -62,7 +71,7 @@ func (a *allocator) lookRate(l *limit, now time.Duration) {
 	if over := l.out() - l.capacity; over > 0 { // the burst was lowered
 		for i, h := range l.holders {
 			n := a.seize(h, &views[i], min(over, views[i].available))
-			a.ledger.setTAT(l.slot, a.ledger.tat(l.slot)-time.Duration(n)*l.every)
+			a.setTAT(l, l.tat-time.Duration(n)*l.every)
 			over -= n
 		}
 	}
@@ -87,14 +96,14 @@ func (a *allocator) lookRate(l *limit, now time.Duration) {
 		v := &views[i]
 		if idle := v.available - v.due; free < waiting && idle > 0 && now-v.since >= unseen {
 			n := a.seize(h, v, min(idle, waiting-free))
-			a.ledger.setTAT(l.slot, a.ledger.tat(l.slot)-time.Duration(n)*l.every)
+			a.setTAT(l, l.tat-time.Duration(n)*l.every)
 			free += n
 		}
 	}
 	if now >= a.recoverUntil {
 		for i, n := range l.grants(free, views) {
 			if n > 0 {
-				a.ledger.setTAT(l.slot, max(a.ledger.tat(l.slot), now)+time.Duration(n)*l.every)
+				a.setTAT(l, max(l.tat, now)+time.Duration(n)*l.every)
 				a.grant(l.holders[i], n, l.capacity, now)
 				waiting -= n
 			}
@@ -102,7 +111,7 @@ func (a *allocator) lookRate(l *limit, now time.Duration) {
 	}
 	if waiting > 0 {
 		// The next token, if it comes earlier.
-		next := a.ledger.tat(l.slot) - time.Duration(l.capacity-1)*l.every
+		next := l.tat - time.Duration(l.capacity-1)*l.every
 		if next > now && next < a.hot[l] {
 			a.hot[l] = next
 		}
@@ -170,7 +179,7 @@ func (a *allocator) credit(h *holder) {
 	a.setGranted(h, 0)
 	switch l.kind {
 	case wire.RateLimit:
-		a.ledger.setTAT(l.slot, a.ledger.tat(l.slot)-time.Duration(n)*l.every)
+		a.setTAT(l, l.tat-time.Duration(n)*l.every)
 	case wire.RetryBudget:
 		a.ledger.setLevel(l.slot, min(a.ledger.level(l.slot)+n, l.capacity-l.out()))
 	}
@@ -187,9 +196,9 @@ func (a *allocator) resize(l *limit, capacity int, every time.Duration, now time
 			l.capacity, l.every = capacity, every
 			tat := now + time.Duration(capacity-left)*every
 			// Never less spent than the truth, wherever the agent is killed.
-			a.ledger.setTAT(l.slot, max(tat, a.ledger.tat(l.slot)))
+			a.setTAT(l, max(tat, l.tat))
 			a.ledger.setEvery(l.slot, every)
-			a.ledger.setTAT(l.slot, tat)
+			a.setTAT(l, tat)
 			a.fillTo(l, now)
 		}
 	case wire.RetryBudget:
