@@ -29,12 +29,21 @@ type memory struct {
 	groups    *simplelru.LRU[groupKey, *group]
 	uris      map[string]map[audience]bool
 
-	// dropped counts invalidations, by a hash of the URI, so that what was
-	// asked for before one is not stored after it. Two URIs in one place cost
-	// a store, never a wrong answer.
+	// dropped has the number of the last invalidation for each of several
+	// hashes of a URI, so that what was asked for before one is not stored
+	// after it. Of two URIs that share all of them one costs the other a
+	// store, never a wrong answer.
 	seed    maphash.Seed
-	dropped [256]uint64
+	drops   uint64 // invalidations so far: the stamp
+	dropped [dropHashes][]uint64
 }
+
+// A hundred other URIs invalidated during a call cost one store in ten
+// thousand: (100/1024)^4. It takes 32 KiB.
+const (
+	dropHashes = 4
+	dropPlaces = 1024
+)
 
 type groupKey struct {
 	uri string
@@ -54,6 +63,9 @@ func (m *memory) open() {
 	m.groups, _ = simplelru.NewLRU[groupKey, *group](math.MaxInt, nil) // it refuses sizes below 1 only
 	m.uris = map[string]map[audience]bool{}
 	m.seed = maphash.MakeSeed()
+	for i := range m.dropped {
+		m.dropped[i] = make([]uint64, dropPlaces)
+	}
 }
 
 // find returns the variants stored for this URI and audience, and the disk's
@@ -73,7 +85,7 @@ func (m *memory) find(uri string, who audience) ([]*entry, change) {
 func (m *memory) install(uri string, who audience, variants []*entry, at change, stamp uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if *m.stamp(uri) != stamp {
+	if m.droppedSince(uri, stamp) {
 		return
 	}
 	for len(variants) > 0 && sum(variants) > m.max/2 {
@@ -87,7 +99,7 @@ func (m *memory) install(uri string, who audience, variants []*entry, at change,
 func (m *memory) glance(uri string) (stamp uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return *m.stamp(uri)
+	return m.drops
 }
 
 // holds tells whether anything is stored for a URI.
@@ -105,7 +117,7 @@ func (m *memory) put(e *entry, over []*entry, stamp uint64, at change) Fate {
 	if e.size > m.max/2 {
 		return TooLarge
 	}
-	if *m.stamp(e.uri) != stamp {
+	if m.droppedSince(e.uri, stamp) {
 		return Superseded
 	}
 	key := groupKey{e.uri, e.who}
@@ -143,15 +155,31 @@ func (m *memory) remove(uri string, who audience, gone []*entry) {
 func (m *memory) drop(uri string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	*m.stamp(uri)++
+	m.drops++
+	hash := maphash.String(m.seed, uri)
+	for i := range m.dropped {
+		m.dropped[i][dropPlace(hash, i)] = m.drops
+	}
 	for who := range m.uris[uri] {
 		m.replace(groupKey{uri, who}, nil, change{})
 	}
 }
 
-func (m *memory) stamp(uri string) *uint64 {
-	return &m.dropped[maphash.String(m.seed, uri)%uint64(len(m.dropped))]
+// droppedSince tells whether a URI may have been dropped after the stamp.
+func (m *memory) droppedSince(uri string, stamp uint64) bool {
+	if m.drops == stamp {
+		return false
+	}
+	hash := maphash.String(m.seed, uri)
+	for i := range m.dropped {
+		if m.dropped[i][dropPlace(hash, i)] <= stamp {
+			return false
+		}
+	}
+	return true
 }
+
+func dropPlace(hash uint64, i int) uint64 { return hash >> (16 * i) % dropPlaces }
 
 // replace sets the variants of a group, most recently used; none removes it.
 func (m *memory) replace(key groupKey, variants []*entry, at change) {
