@@ -126,12 +126,15 @@ func date(h http.Header, name string) (time.Time, bool) {
 // The three forms of a date (RFC 9110, section 5.6.7).
 var dateForms = [...]string{http.TimeFormat, "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC}
 
-// parseDate reads a date in one of its forms, to the letter: package time lets
-// pass another case, zone or number of digits, and what is no date must count
-// as one that is past (RFC 9111, section 5.3).
+// parseDate reads a date in one of its forms, in any case (RFC 9111, section 4.2)
+// and else to the letter: package time lets pass another zone, weekday or number of
+// digits, and what is no date must count as one that is past (section 5.3).
 func parseDate(s string) (time.Time, bool) {
+	if zone := len(s) - len("GMT"); zone > 0 && s[zone:] != "GMT" && strings.EqualFold(s[zone:], "GMT") {
+		s = s[:zone] + "GMT"
+	}
 	for _, form := range dateForms {
-		if t, err := time.Parse(form, s); err == nil && t.Format(form) == s {
+		if t, err := time.Parse(form, s); err == nil && strings.EqualFold(t.Format(form), s) {
 			return t, true
 		}
 	}

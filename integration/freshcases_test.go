@@ -2,6 +2,7 @@ package integration
 
 import (
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -78,6 +79,7 @@ func freshCases() []freshCase {
 		{"9111 5.3 Expires on two lines", refetched("Expires: "+date(time.Hour), "Expires: 0")},
 		{"9111 5.3 Expires in RFC 850 form", reused("Expires: " + now.Add(time.Hour).UTC().Format("Monday, 02-Jan-06 15:04:05 GMT"))},
 		{"9111 5.3 Expires in asctime form", reused("Expires: " + now.Add(time.Hour).UTC().Format(time.ANSIC))},
+		{"9111 4.2 Expires in any case", reused("Date: "+strings.ToLower(date(0)), "Expires: "+strings.ToUpper(date(time.Hour)))},
 		{"9111 5.3 Expires in another zone", refetched("Expires: " + now.Add(time.Hour).UTC().Format("Mon, 02 Jan 2006 15:04:05 UTC"))},
 		{"9111 4.2.3 Age", refetched(minute, "Age: 60")},
 		{"9111 4.2.3 Age, just fresh", reused(minute, "Age: 30")},
