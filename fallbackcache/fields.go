@@ -76,14 +76,20 @@ var notReplayed = map[string]bool{
 // of notReplayed, not those that Connection names, and not those in without.
 // Lines of one name stand together, in their order.
 func replayable(h http.Header, without []string) []field {
-	hop := hopByHop(h)
+	gone := hopByHop(h)
+	if gone == nil && len(without) > 0 {
+		gone = make(map[string]bool, len(without))
+	}
+	for _, name := range without {
+		gone[http.CanonicalHeaderKey(name)] = true
+	}
 	lines := 0
 	for _, values := range h {
 		lines += len(values)
 	}
 	fields := make([]field, 0, lines+2) // and Content-Length, Date
 	for _, name := range slices.Sorted(maps.Keys(h)) {
-		if notReplayed[name] || hop(name) || slices.ContainsFunc(without, func(s string) bool { return strings.EqualFold(s, name) }) {
+		if notReplayed[name] || gone[name] {
 			continue
 		}
 		for _, value := range h[name] {
@@ -93,15 +99,18 @@ func replayable(h http.Header, without []string) []field {
 	return fields
 }
 
-// hopByHop tells of names whether Connection names them.
-func hopByHop(h http.Header) func(name string) bool {
-	var named []string
+// hopByHop are the canonical names that Connection has; nil: none. It is a set,
+// since who sends a thousand of them may send a thousand fields.
+func hopByHop(h http.Header) (names map[string]bool) {
 	for _, line := range h["Connection"] {
-		named = append(named, members(line)...)
+		for _, name := range members(line) {
+			if names == nil {
+				names = map[string]bool{}
+			}
+			names[http.CanonicalHeaderKey(name)] = true
+		}
 	}
-	return func(name string) bool {
-		return slices.ContainsFunc(named, func(s string) bool { return strings.EqualFold(s, name) })
-	}
+	return names
 }
 
 // members splits a comma-separated list of names.

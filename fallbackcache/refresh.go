@@ -86,7 +86,7 @@ func (c *Cache) renewed(old *entry, req *http.Request, resp *http.Response, h ht
 	merged, _ := old.header(0)
 	hop := hopByHop(h)
 	for name, values := range h {
-		if !notRefreshed[name] && !hop(name) {
+		if !notRefreshed[name] && !hop[name] {
 			merged[name] = values
 		}
 	}

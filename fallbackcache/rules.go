@@ -2,6 +2,7 @@ package fallbackcache
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -45,7 +46,13 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 	if class == refused || cc.noStore || cc.noCache && len(h["Etag"]) == 0 && len(h["Last-Modified"]) == 0 {
 		return verdict{remove: true}
 	}
-	vary, ok := varyNames(h["Vary"])
+	lines := h["Vary"]
+	if coding := first(h, "Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		// Compressed for one who asked for it, not for one who did not, also
+		// where the origin forgets to say so.
+		lines = append(slices.Clip(lines), "Accept-Encoding")
+	}
+	vary, ok := varyNames(lines)
 	if !ok {
 		return verdict{remove: true}
 	}
@@ -55,11 +62,6 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 	}
 	if class != always && !explicit && !cc.stated || class == unknown && cc.mustUnderstand || endless(h) || len(h["Content-Range"]) > 0 {
 		return verdict{fate: Uncacheable}
-	}
-	if coding := first(h, "Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		// Compressed for one who asked for it, not for one who did not, also
-		// where the origin forgets to say so.
-		vary, _ = varyNames(append(vary, "Accept-Encoding"))
 	}
 	v := verdict{
 		keep:    true,

@@ -2,6 +2,7 @@ package fallbackcache
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -97,4 +98,25 @@ func TestStoringAgainstReference(t *testing.T) {
 			rt.Fatalf("%+v with %q: given %v, want %v", x, said, given, want)
 		}
 	})
+}
+
+// What an origin may send at most it must not make costly: its lists of names are
+// looked up, not gone through for each field. That took 7 s and more here.
+func TestManyNames(t *testing.T) {
+	const many = 60_000
+	fields := []string{"Cache-Control: max-age=60"}
+	for i := range many {
+		fields = append(fields, "Y-"+strconv.Itoa(i)+": 1")
+	}
+	for name, line := range map[string]string{"Connection": "Connection: " + names(many), "no-cache": `Cache-Control: no-cache="` + names(many) + `"`} {
+		cache := new(Cache)
+		began := time.Now()
+		keep(t, cache, start, get(t, page), 200, "good", append(fields, line)...)
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("%s: to store it took %v", name, took)
+		}
+		if got := found(t, cache, start, time.Hour, get(t, page)); got != "good" {
+			t.Errorf("%s: found %q", name, got)
+		}
+	}
 }

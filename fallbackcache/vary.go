@@ -14,12 +14,15 @@ type varied struct {
 	secret      bool // a credential: its value is part of the audience
 }
 
+// maxVary bounds the fields that an answer may depend on: each look compares them.
+const maxVary = 100
+
 // varyNames reads Vary: the canonical names, sorted and each once. Ok is false
-// where nothing can ever match: "*", or what is not a list of names.
+// where nothing can ever match: "*", what is not a list of names, or of too many.
 func varyNames(lines []string) (names []string, ok bool) {
 	for _, line := range lines {
 		for _, name := range members(line) {
-			if name == "*" || !isToken(name) {
+			if name == "*" || !isToken(name) || len(names) == maxVary {
 				return nil, false
 			}
 			names = append(names, http.CanonicalHeaderKey(name))

@@ -9,6 +9,15 @@ import (
 	"time"
 )
 
+// names lists n field names.
+func names(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString("X-" + strconv.Itoa(i) + ",")
+	}
+	return b.String()
+}
+
 // RFC 9111, section 4.1.
 func TestVary(t *testing.T) {
 	type fields = []string
@@ -35,6 +44,9 @@ func TestVary(t *testing.T) {
 		{"star on a second line", fields{"Vary: Accept", "Vary: *"}, nil, nil, false},
 		{"what is no name", fields{"Vary: Accept Language"}, nil, nil, false},
 		{"empty", fields{"Vary:"}, nil, fields{"Accept: a"}, true},
+		{"as many names as there may be", fields{"Vary: " + names(maxVary)}, nil, nil, true},
+		{"more", fields{"Vary: " + names(maxVary+1)}, nil, nil, false},
+		{"more, with that of compression", fields{"Vary: " + names(maxVary), "Content-Encoding: gzip"}, nil, nil, false},
 		{"compressed, and Vary forgotten", fields{"Content-Encoding: gzip"}, fields{"Accept-Encoding: gzip"}, nil, false},
 		{"compressed, same wish", fields{"Content-Encoding: gzip"}, fields{"Accept-Encoding: gzip"}, fields{"Accept-Encoding: gzip"}, true},
 	} {
