@@ -70,9 +70,21 @@ func (c *Cache) confirm(req *http.Request, a *Answer, resp *http.Response, now t
 	confirmed := e.answer(now)
 	confirmed.wasStale = a.TTL <= 0
 	out := confirmed.Response(req, Outcome{Attempted: true, Status: resp.StatusCode})
-	if cookies := canonical(resp.Header)["Set-Cookie"]; len(cookies) > 0 {
-		out.Header["Set-Cookie"] = cookies // of this exchange, not of the stored one
+	h := canonical(resp.Header)
+	for _, name := range ofExchange {
+		if lines := h[name]; len(lines) > 0 {
+			out.Header[name] = lines
+		}
+	}
+	for _, name := range e.control().without { // they may be given now that it was asked about (RFC 9111, section 5.2.2.4)
+		name = http.CanonicalHeaderKey(name)
+		if lines := h[name]; len(lines) > 0 && !notReplayed[name] && !notRefreshed[name] {
+			out.Header[name] = lines
+		}
 	}
 	out.TLS = resp.TLS
 	return out, e
 }
+
+// ofExchange are fields of a 304 that are not stored, and are this caller's.
+var ofExchange = [...]string{"Set-Cookie", "Set-Cookie2", "Authentication-Info"}

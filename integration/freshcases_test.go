@@ -199,6 +199,16 @@ func freshCases() []freshCase {
 			reaching(sayStatus(304, "", `ETag: "1"`, minute, "X-Both: 2", "X-New: 3", "Content-Language: en")).giving(200, "one").having("X-Old: 1", "X-Both: 2", "X-New: 3", "Content-Length: 3", "Content-Language: en"),
 			cached("one").having("X-Old: 1", "X-Both: 2", "X-New: 3", "Content-Length: 3", "Content-Type: text/plain"),
 		}},
+		{"9111 5.2.2.4 a 304 brings fields that no-cache names", []step{
+			reaching(say("one", `Cache-Control: max-age=0, no-cache="X-A, Content-Length"`, `ETag: "1"`, "X-A: 1")),
+			reaching(sayStatus(304, "", `ETag: "1"`, `Cache-Control: max-age=60, no-cache="X-A, Content-Length"`, "X-A: 2")).giving(200, "one").having("X-A: 2", "Content-Length: 3"),
+			cached("one").having("X-A:"),
+		}},
+		{"9111 3.2 a 304 brings what is for its own exchange", []step{
+			reaching(say("one", "Cache-Control: max-age=0", `ETag: "1"`)),
+			reaching(sayStatus(304, "", `ETag: "1"`, minute, "Set-Cookie: a=b", "Set-Cookie2: a=c", "Authentication-Info: nextnonce=1")).giving(200, "one").having("Set-Cookie: a=b", "Set-Cookie2: a=c", "Authentication-Info: nextnonce=1"),
+			cached("one").having("Set-Cookie:", "Set-Cookie2:", "Authentication-Info:"),
+		}},
 		{"9111 3.2 a 304 that forbids storing", []step{
 			reaching(say("one", "Cache-Control: max-age=0", `ETag: "1"`)),
 			reaching(sayStatus(304, "", `ETag: "1"`, "Cache-Control: no-store")).giving(200, "one").having("Cache-Control: no-store"),
