@@ -3,6 +3,7 @@ package fallbackcache
 import (
 	"maps"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,9 @@ func (a *Answer) Condition(req *http.Request) http.Header {
 		return nil
 	}
 	tag, modified := a.entry.etag, a.entry.line("Last-Modified")
+	if !askable(tag) {
+		tag = ""
+	}
 	if at, ok := parseDate(modified); ok {
 		made, ok := parseDate(a.entry.line("Date"))
 		if !ok || made.Sub(at) < time.Second {
@@ -42,6 +46,23 @@ func (a *Answer) Condition(req *http.Request) http.Header {
 		out["If-Modified-Since"] = []string{modified}
 	}
 	return out
+}
+
+// maxTag bounds the entity tag that is sent, in bytes: a server that sends longer
+// ones may refuse the request that has one.
+const maxTag = 1 << 10
+
+// askable tells whether an ETag can stand in If-None-Match and mean itself: one
+// entity-tag (RFC 9110, section 8.8.3), or, as servers send them, one without its
+// quotes. "*" would be unchanged for ever, and a list is as good as its worst.
+func askable(tag string) bool {
+	if tag == "" || len(tag) > maxTag {
+		return false
+	}
+	if opaque := weak(tag); opaque[0] == '"' {
+		return len(opaque) >= 2 && strings.IndexByte(opaque[1:], '"') == len(opaque)-2
+	}
+	return tag != "*" && !strings.ContainsAny(tag, "\", \t")
 }
 
 // conditional tells whether a request asks by itself whether something changed.

@@ -1,6 +1,7 @@
 package fallbackcache
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -17,6 +18,17 @@ func TestCondition(t *testing.T) {
 		{"tag", 200, []string{`ETag: "v"`, date, "Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, nil, `If-None-Match: "v"` + "If-Modified-Since: Sun, 22 Nov 2026 12:00:00 GMT"},
 		{"tag, and date of the same second", 200, []string{`ETag: "v"`, date, "Last-Modified: Mon, 23 Nov 2026 12:00:00 GMT"}, nil, `If-None-Match: "v"`},
 		{"weak tag", 200, []string{`ETag: W/"v"`}, nil, `If-None-Match: W/"v"`},
+		{"tag without quotes", 200, []string{`ETag: v`}, nil, `If-None-Match: v`},
+		{"tag beyond ASCII", 200, []string{"ETag: \"\xff\""}, nil, "If-None-Match: \"\xff\""},
+		{"empty tag", 200, []string{`ETag: ""`}, nil, `If-None-Match: ""`},
+		{"any tag", 200, []string{`ETag: *`}, nil, ""},
+		{"any tag, and date", 200, []string{`ETag: *`, date, "Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, nil, "If-Modified-Since: Sun, 22 Nov 2026 12:00:00 GMT"},
+		{"two tags", 200, []string{`ETag: "v", "w"`}, nil, ""},
+		{"two tags without quotes", 200, []string{`ETag: v,w`}, nil, ""},
+		{"tag that is not closed", 200, []string{`ETag: "`}, nil, ""},
+		{"weak tag that is not closed", 200, []string{`ETag: W/"v`}, nil, ""},
+		{"the longest tag", 200, []string{`ETag: ` + strings.Repeat("v", maxTag)}, nil, `If-None-Match: ` + strings.Repeat("v", maxTag)},
+		{"a longer one", 200, []string{`ETag: ` + strings.Repeat("v", maxTag+1)}, nil, ""},
 		{"date", 200, []string{date, "Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, nil, "If-Modified-Since: Sun, 22 Nov 2026 12:00:00 GMT"},
 		{"of the same second", 200, []string{date, "Last-Modified: Mon, 23 Nov 2026 12:00:00 GMT"}, nil, ""},
 		{"dated by us", 200, []string{"Last-Modified: Sun, 22 Nov 2026 12:00:00 GMT"}, nil, "If-Modified-Since: Sun, 22 Nov 2026 12:00:00 GMT"},

@@ -172,6 +172,10 @@ func freshCases() []freshCase {
 			reaching(say("one", "Cache-Control: max-age=0", "Date: "+date(0), "Last-Modified: "+date(-time.Hour))),
 			reaching(sayStatus(304, "")).giving(200, "one").sending("If-None-Match:", "If-Modified-Since: "+date(-time.Hour)),
 		}},
+		{"9110 13.1.2 a tag that would be unchanged for ever", []step{
+			reaching(say("one", "Cache-Control: max-age=0", "ETag: *")),
+			two.sending("If-None-Match:"),
+		}},
 		{"9111 4.3.1 what must be revalidated", []step{
 			reaching(say("one", "Cache-Control: max-age=0, must-revalidate", `ETag: "1"`)),
 			reaching(sayStatus(304, "", `ETag: "1"`)).giving(200, "one").sending(`If-None-Match: "1"`),
