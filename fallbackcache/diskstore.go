@@ -37,7 +37,7 @@ const (
 
 // put stores e in place of those of the entries in over that are there, unless
 // a newer one is, or the URI was dropped since drops. It returns the group as
-// it is now, and the shard's state to which that belongs.
+// it is now, and the URI's state to which that belongs.
 func (d *disk) put(e *entry, over []*entry, drops uint64) (group []*entry, at change, result putResult) {
 	now := time.Now().UnixNano()
 	if d.rest.Load() > now {
@@ -55,8 +55,7 @@ func (d *disk) put(e *entry, over []*entry, drops uint64) (group []*entry, at ch
 		d.rest.Store(now + int64(lockRest))
 		return nil, at, putFailed
 	}
-	shard, _ := d.uriName(e.uri)
-	at, ok := d.changed(shard)
+	at, ok := d.changed(e.uri)
 	if !ok {
 		return nil, at, putFailed
 	}
@@ -64,8 +63,7 @@ func (d *disk) put(e *entry, over []*entry, drops uint64) (group []*entry, at ch
 }
 
 func (d *disk) putLocked(e *entry, over []*entry, drops uint64) ([]*entry, putResult, error) {
-	shard, _ := d.uriName(e.uri)
-	if at, ok := d.changed(shard); !ok || at.drops != drops {
+	if at, ok := d.changed(e.uri); !ok || at.drops != drops {
 		return nil, putRefused, nil
 	}
 	kept, ok := merge(d.load(e.uri, e.who), e, func(old *entry) bool {
@@ -82,17 +80,17 @@ func (d *disk) putLocked(e *entry, over []*entry, drops uint64) ([]*entry, putRe
 	if charge(int64(len(text))) > d.maxBytes/2 || int64(len(text)) > d.maxFile {
 		return nil, putFailed, nil
 	}
-	_, name := d.fileName(e.uri, e.who)
+	shard, name := d.fileName(e.uri, e.who)
 	if err := d.replace(shard, name, text); err != nil {
 		return nil, putFailed, err
 	}
 	// A removal that could not have the lock goes on without it. It says so
 	// before it looks for files, so one of the two sees the other.
-	if at, ok := d.changed(shard); !ok || at.drops != drops {
+	if at, ok := d.changed(e.uri); !ok || at.drops != drops {
 		return nil, putRefused, d.unlink(shard, name)
 	}
 	d.counts.stored.Add(1)
-	return kept, putDone, d.note(shard, notePut)
+	return kept, putDone, d.note(e.uri, notePut)
 }
 
 // replace writes a file, in the place of one that may be there. The lock must
@@ -161,7 +159,7 @@ func (d *disk) remove(uri string, who audience, gone []*entry) {
 	} else {
 		d.mustGo(d.root.Remove(path(shard, name)))
 	}
-	d.settle(shard, notePut)
+	d.settle(uri, notePut)
 }
 
 // drop takes out all that is stored for a URI, whoever may see it. Without the
@@ -173,9 +171,8 @@ func (d *disk) drop(uri string) {
 	} else {
 		unlink = func(shard int, name string) error { return d.root.Remove(path(shard, name)) }
 	}
-	shard, _ := d.uriName(uri)
-	d.settle(shard, noteDrop)
-	_, names, err := d.names(uri)
+	d.settle(uri, noteDrop)
+	shard, names, err := d.names(uri)
 	d.mustGo(err)
 	for _, name := range names {
 		d.mustGo(unlink(shard, name))
@@ -189,9 +186,9 @@ func (d *disk) mustGo(err error) {
 	}
 }
 
-// settle tells other processes of a change to a shard.
-func (d *disk) settle(shard, field int) {
-	if err := d.note(shard, field); err != nil {
+// settle tells other processes of a change to a URI.
+func (d *disk) settle(uri string, field int64) {
+	if err := d.note(uri, field); err != nil {
 		d.fail(err)
 	}
 }

@@ -27,8 +27,7 @@ func (c *Cache) find(uri string, who audience) []*entry {
 		found, _ := c.memory.find(uri, who)
 		return found
 	}
-	shard, _ := d.uriName(uri)
-	at, ok := d.changed(shard)
+	at, ok := d.changed(uri)
 	if !ok {
 		found, _ := c.memory.find(uri, who)
 		return found
@@ -53,8 +52,7 @@ func (c *Cache) find(uri string, who audience) []*entry {
 func (c *Cache) glance(uri string) (s stamp) {
 	s.memory = c.memory.glance(uri)
 	if d := c.onDisk(); d != nil {
-		shard, _ := d.uriName(uri)
-		at, _ := d.changed(shard)
+		at, _ := d.changed(uri)
 		s.drops = at.drops
 	}
 	return s
@@ -86,8 +84,7 @@ func (c *Cache) put(e *entry, over []*entry, s stamp) Fate {
 		c.memory.install(e.uri, e.who, group, at, s.memory)
 		return Stored
 	case putFailed:
-		shard, _ := d.uriName(e.uri)
-		if at, ok := d.changed(shard); ok && at.drops == s.drops {
+		if at, ok := d.changed(e.uri); ok && at.drops == s.drops {
 			return c.memory.put(e, over, s.memory, at)
 		}
 	}
