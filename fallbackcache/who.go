@@ -147,11 +147,7 @@ func (c *Cache) who(req *http.Request, h http.Header) audience {
 	}
 	add(part)
 	add(dialled)
-	if user := req.URL.User; user != nil {
-		add("@" + user.String())
-	} else {
-		add("")
-	}
+	add(userinfo(req.URL))
 	for _, name := range names {
 		add(name)
 		text = binary.BigEndian.AppendUint64(text, uint64(len(h[name])))
@@ -161,6 +157,14 @@ func (c *Cache) who(req *http.Request, h http.Header) audience {
 	}
 	mac.Write(text)
 	return audience(mac.Sum(nil))
+}
+
+// userinfo is that of a URL after an "@"; empty: none.
+func userinfo(u *url.URL) string {
+	if u.User == nil {
+		return ""
+	}
+	return "@" + u.User.String()
 }
 
 // credentials lists the fields of h that tell users apart, sorted.
@@ -176,11 +180,15 @@ func (c *Cache) credentials(h http.Header) []string {
 }
 
 // sameSender tells whether the request that went out carried the credentials
-// that the caller gave, and no others. A base that adds its own (an OAuth
-// client does) gets answers that this package cannot tell apart.
+// that the caller gave, and no others. A base that adds its own, as an OAuth
+// client does in a field and others in the query, gets answers that this package
+// cannot tell apart.
 func (c *Cache) sameSender(req, sent *http.Request, h http.Header) bool {
 	if sent == nil || sent == req {
 		return true
+	}
+	if sent.URL != req.URL && (sent.URL == nil || sent.URL.RawQuery != req.URL.RawQuery || userinfo(sent.URL) != userinfo(req.URL)) {
+		return false
 	}
 	out := canonical(sent.Header)
 	names := c.credentials(h)

@@ -141,6 +141,9 @@ func TestCredentialsAddedByTheBase(t *testing.T) {
 		"changed":    func(r *http.Request) { r.Header.Set("Cookie", "mallory") },
 		"taken away": func(r *http.Request) { r.Header.Del("Cookie") },
 		"sent raw":   func(r *http.Request) { r.Header["x-api-key"] = []string{"k"} },
+		"query":      func(r *http.Request) { r.URL.RawQuery += "&key=k" },
+		"userinfo":   func(r *http.Request) { r.URL.User = url.UserPassword("mallory", "") },
+		"no URL":     func(r *http.Request) { r.URL = nil },
 		"method":     func(r *http.Request) { r.Method = "POST" },
 	} {
 		cache := new(Cache)
@@ -156,6 +159,7 @@ func TestCredentialsAddedByTheBase(t *testing.T) {
 	req := get(t, page, "Cookie: alice")
 	sent := req.Clone(t.Context())
 	sent.Header.Set("Traceparent", "00-1-2-3")
+	sent.URL.Host = "10.0.0.1" // found by discovery
 	drain(t, cache.Keep(req, response(t, sent, 200, "good", "Cache-Control: max-age=60"), start))
 	if got := found(t, cache, start, 0, req); got != "good" {
 		t.Errorf("a field that is no credential kept it from being stored: %q", got)
