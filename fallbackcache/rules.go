@@ -60,7 +60,7 @@ func judge(class class, h http.Header, arrived time.Time) verdict {
 	if cc.noCache { // RFC 9111, section 5.2.2.4
 		fresh, cc.neverStale = 0, true
 	}
-	if class != always && !explicit && !cc.stated || class == unknown && cc.mustUnderstand || endless(h) || len(h["Content-Range"]) > 0 {
+	if class != always && !explicit && !cc.stated || class == unknown && cc.mustUnderstand || endless(h) {
 		return verdict{fate: Uncacheable}
 	}
 	v := verdict{

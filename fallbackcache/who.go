@@ -182,7 +182,7 @@ func (c *Cache) credentials(h http.Header) []string {
 // sameSender tells whether the request that went out carried the credentials
 // that the caller gave, and no others. A base that adds its own, as an OAuth
 // client does in a field and others in the query, gets answers that this package
-// cannot tell apart.
+// cannot tell apart; so does one that asks for a part.
 func (c *Cache) sameSender(req, sent *http.Request, h http.Header) bool {
 	if sent == nil || sent == req {
 		return true
@@ -192,7 +192,7 @@ func (c *Cache) sameSender(req, sent *http.Request, h http.Header) bool {
 	}
 	out := canonical(sent.Header)
 	names := c.credentials(h)
-	if !slices.Equal(names, c.credentials(out)) {
+	if !slices.Equal(names, c.credentials(out)) || len(out["Range"]) > len(h["Range"]) {
 		return false
 	}
 	for _, name := range names {

@@ -142,6 +142,7 @@ func TestCredentialsAddedByTheBase(t *testing.T) {
 		"taken away": func(r *http.Request) { r.Header.Del("Cookie") },
 		"sent raw":   func(r *http.Request) { r.Header["x-api-key"] = []string{"k"} },
 		"query":      func(r *http.Request) { r.URL.RawQuery += "&key=k" },
+		"a part":     func(r *http.Request) { r.Header.Set("Range", "bytes=0-3") },
 		"userinfo":   func(r *http.Request) { r.URL.User = url.UserPassword("mallory", "") },
 		"no URL":     func(r *http.Request) { r.URL = nil },
 		"method":     func(r *http.Request) { r.Method = "POST" },

@@ -243,6 +243,7 @@ func freshCases() []freshCase {
 		// Ranges.
 		{"9111 3.3 a range is not answered", []step{fresh(), reaching(sayStatus(206, "on", "Content-Range: bytes 0-1/3"), "Range: bytes=0-1"), cached("one")}},
 		{"9110 13.1.5 If-Range is not answered", []step{fresh(`ETag: "1"`), reaching(sayStatus(206, "on", "Content-Range: bytes 0-1/3"), "Range: bytes=0-1", `If-Range: "1"`), cached("one")}},
+		{"9110 14.4 Content-Range means nothing beside 200", []step{reaching(say("one", minute, "Content-Range: bytes 0-1/3")), cached("one").having("Content-Range: bytes 0-1/3")}},
 		{"9111 3.3 a part is not stored", []step{reaching(sayStatus(206, "on", minute, "Content-Range: bytes 0-1/3")), two}},
 		{"9111 3.3 a failed range is no reason for the whole", []step{reaching(say("one", minute, "Age: 70", "Cache-Control: stale-if-error=60")), reaching(busy, "Range: bytes=0-1")}},
 
