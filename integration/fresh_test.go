@@ -8,7 +8,9 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/http/httputil"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
@@ -332,5 +334,41 @@ func TestCollapsedThroughProxy(t *testing.T) {
 	}
 	if first != 1 {
 		t.Errorf("%d answers are marked as the origin's own", first)
+	}
+}
+
+// TestInterimThroughProxy: RFC 9111, section 3. What comes before the answer
+// reaches the client, and is not stored with it.
+func TestInterimThroughProxy(t *testing.T) {
+	p := newThroughProxy(t, policies.None)
+	p.origin.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Del("Link")
+		w.Header().Set("Cache-Control", "max-age=60")
+		io.WriteString(w, "one")
+	})
+	for i, want := range []string{"103 </style.css>; rel=preload", ""} {
+		var hints []string
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			hints = append(hints, fmt.Sprint(code, " ", h.Get("Link")))
+			return nil
+		}})
+		req, err := http.NewRequestWithContext(ctx, "GET", p.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := p.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(body) != "one" || resp.Header["Link"] != nil || (resp.Header.Get("Cache-Status") == "") != (i == 0) {
+			t.Errorf("answer %d: %q %v, %v", i+1, body, resp.Header, err)
+		}
+		if got := strings.Join(hints, ", "); got != want {
+			t.Errorf("before answer %d came %q, want %q", i+1, got, want)
+		}
 	}
 }
