@@ -8,6 +8,9 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"testing"
+	"time"
+
+	"github.com/resagent/resagent/policies"
 )
 
 // TestUpgrade: 101 keeps its writable body, and holds a permit until it is
@@ -46,7 +49,7 @@ func TestUpgrade(t *testing.T) {
 }
 
 // TestUpgradeHalfClose: either end of an upgraded connection may finish before
-// the other, through a ReverseProxy too.
+// the other, through a ReverseProxy too, and a cache leaves it alone.
 func TestUpgradeHalfClose(t *testing.T) {
 	tr, srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
@@ -55,10 +58,14 @@ func TestUpgradeHalfClose(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nCache-Control: max-age=60\r\n\r\n")
 		all, _ := io.ReadAll(rw) // ends when the client has said everything
 		io.WriteString(conn, "echo "+string(all))
 	}))
+	tr.Policies = compile(t, policies.Policy{
+		Match:    []policies.Match{{Host: "127.0.0.1"}},
+		Fallback: &policies.Fallback{Stale: &policies.Stale{MaxStale: time.Hour, ServeFresh: true}},
+	})
 	target, err := url.Parse(srv.URL)
 	if err != nil {
 		t.Fatal(err)
