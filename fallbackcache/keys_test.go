@@ -72,7 +72,11 @@ func (a written) spelt(req *http.Request) string {
 	if a.host != "" {
 		named = plain(a.host)
 	}
-	return fmt.Sprintf("%q %q %q %q %q %q %q %q", scheme, named, dialled, req.URL.RequestURI(), fmt.Sprintf("%v", req.URL.User), req.Header["Authorization"], req.Header["Cookie"], a.part)
+	user := "none"
+	if req.URL.User != nil { // an empty one is sent as credentials too
+		user = "is " + req.URL.User.String()
+	}
+	return fmt.Sprintf("%q %q %q %q %q %q %q %q", scheme, named, dialled, req.URL.RequestURI(), user, req.Header["Authorization"], req.Header["Cookie"], a.part)
 }
 
 // Two requests have one key if, and only if, they ask the same of the same

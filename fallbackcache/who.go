@@ -1,6 +1,7 @@
 package fallbackcache
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -124,7 +125,7 @@ func (c *Cache) who(req *http.Request, h http.Header) audience {
 	if req.Host != "" && !strings.EqualFold(req.Host, req.URL.Host) {
 		scheme := strings.ToLower(req.URL.Scheme)
 		if d := normalHost(scheme, req.URL.Host); d != normalHost(scheme, req.Host) {
-			dialled = d
+			dialled = cmp.Or(d, "\x00") // none is not the one that Host names
 		}
 	}
 	names := c.credentials(h)
