@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"runtime"
 	"strconv"
 	"testing"
@@ -117,7 +118,7 @@ func caches(book *book) error {
 	for _, name := range []string{cachePeer, cacheOurs} {
 		s := Series{Part: partEntry, Name: name, Unit: "B"}
 		for range book.rounds {
-			n, err := perEntry(makes[name]())
+			n, err := perEntry(name)
 			if err != nil {
 				return err
 			}
@@ -152,28 +153,45 @@ func fetch(t http.RoundTripper, make func() (*http.Request, error)) error {
 	return resp.Body.Close()
 }
 
-// perEntry stores answers and has the garbage collector tell what each takes,
-// over the bytes of its body.
-func perEntry(t http.RoundTripper) (float64, error) {
+// entry is a process that stores answers and says what each took of its heap,
+// over the bytes of its body. It has nothing else, so nothing of before is freed
+// meanwhile.
+func entry() error {
 	const n = 5000
-	inUse := func() float64 {
-		for range 4 { // a cache of before may hang on a cleanup of the runtime's
-			runtime.GC()
-			time.Sleep(time.Millisecond)
-		}
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return float64(m.HeapAlloc)
+	makes, err := cachers(cacheable)
+	if err != nil {
+		return err
 	}
-	before := inUse()
+	fmt.Println() // ready
+	t := makes[os.Getenv(childArg)]()
+	before := heapInUse()
 	for i := range n {
 		if err := fetch(t, numbered(i)); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	after := inUse()
+	fmt.Println((heapInUse()-before)/n - float64(len(cacheable.body)))
 	runtime.KeepAlive(t)
-	return (after-before)/n - float64(len(cacheable.body)), nil
+	return nil
+}
+
+func heapInUse() float64 {
+	runtime.GC()
+	runtime.GC() // what pools hold survives one
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
+// perEntry asks one of them.
+func perEntry(name string) (n float64, err error) {
+	p, err := (&host{}).spawn("entry", name)
+	if err != nil {
+		return 0, err
+	}
+	defer p.kill()
+	_, err = fmt.Fscan(p.out, &n)
+	return n, err
 }
 
 // notStored measures the chain over a base whose answers say no-store, with the

@@ -29,6 +29,8 @@ func child() {
 		if hold, err = time.ParseDuration(os.Getenv(childArg)); err == nil {
 			err = fight(hold)
 		}
+	case "entry":
+		err = entry()
 	case "relay":
 		err = relay()
 	case "serve":

@@ -129,13 +129,13 @@ func BenchmarkKeepers(b *testing.B) {
 
 			k = one.make()
 			defer k.close()
-			empty := inUse()
+			empty := heapInUse()
 			keys := make([]string, 10_000)
 			for i := range keys {
 				keys[i] = "http\x00upstream.test\x00/items/" + strconv.Itoa(i)
 				k.set(keys[i], nil)
 			}
-			each := float64(inUse()-empty) / float64(len(keys))
+			each := (heapInUse() - empty) / float64(len(keys))
 			for i := 0; b.Loop(); i++ {
 				k.get(keys[i%len(keys)])
 			}
@@ -146,12 +146,4 @@ func BenchmarkKeepers(b *testing.B) {
 			b.ReportMetric(each, "B/entry")
 		})
 	}
-}
-
-func inUse() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
