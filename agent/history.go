@@ -245,7 +245,10 @@ func (a *Agent) History() History {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
-	h := History{Seconds: int(min(historySeconds, time.Since(a.started)/time.Second+1)), Limits: []LimitHistory{}}
+	// Those of the clock: an agent that has run for less than one may have seen
+	// the end of the one before.
+	began := now - time.Since(a.started)
+	h := History{Seconds: int(min(historySeconds, now/time.Second-began/time.Second+1)), Limits: []LimitHistory{}}
 	for key, s := range a.history {
 		if now-s.used > historySeconds*time.Second {
 			continue
