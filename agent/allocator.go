@@ -44,6 +44,7 @@ type process struct {
 	page     *page.Page // nil: not come back yet, or gone
 	holders  map[int]*holder
 	outcomes map[int]*circuit // by outcome cell
+	sought   time.Duration    // when room among them was last made
 	epochs   [page.Cells]uint16
 	session  *session // nil: no connection
 	dead     bool

@@ -35,6 +35,9 @@ type circuits struct {
 	free   []int                 // entries of the control page
 	begun  map[int]int           // by uid
 	starts map[*circuit]int      // the uid that began it
+	sought map[int]time.Duration // by uid: when room was last made for it
+	inPage int                   // most cells of a process, page.Outcomes
+	ofUser int                   // most circuits that a user may have begun, maxCircuitsPerUID
 	forced map[string]*Forced    // by upstream
 	// changed: what a later agent is told is not what the file says.
 	changed bool
@@ -46,7 +49,8 @@ type circuits struct {
 func newCircuits() circuits {
 	c := circuits{
 		all: map[circuitKey]*circuit{}, due: map[*circuit]struct{}{},
-		forced: map[string]*Forced{}, begun: map[int]int{}, starts: map[*circuit]int{}, free: make([]int, page.Circuits),
+		forced: map[string]*Forced{}, begun: map[int]int{}, starts: map[*circuit]int{}, sought: map[int]time.Duration{}, free: make([]int, page.Circuits),
+		inPage: page.Outcomes, ofUser: maxCircuitsPerUID,
 	}
 	for i := range c.free {
 		c.free[i] = page.Circuits - 1 - i
@@ -74,7 +78,7 @@ func (a *Agent) openCircuit(p *process, key circuitKey, now time.Duration) wire.
 			return answer
 		}
 	}
-	if len(p.outcomes) >= page.Outcomes {
+	if len(p.outcomes) >= a.circuits.inPage && !a.roomInPage(p, now) {
 		answer.Reason = "this process's page has no outcome cell left"
 		return answer
 	}
@@ -94,6 +98,7 @@ func (a *Agent) openCircuit(p *process, key circuitKey, now time.Duration) wire.
 	one := &caller{uid: p.id.uid, cell: p.page.Outcome(i)}
 	one.cell.Clean()
 	one.anew(now)
+	one.ownAt = one.seen.Own
 	c.callers[p] = one
 	answer.Index, answer.Entry = i, c.entry
 	return answer
@@ -110,9 +115,9 @@ func (a *Agent) circuit(key circuitKey, uid int) (*circuit, string) {
 		return nil, "no circuit of the host"
 	case len(key.authority) > maxAuthority:
 		return nil, "the authority's name is too long"
-	case a.circuits.begun[uid] >= maxCircuitsPerUID:
+	case a.circuits.begun[uid] >= a.circuits.ofUser && !a.roomOnHost(uid, false):
 		return nil, "this user has begun 1024 circuits already"
-	case len(a.circuits.free) == 0:
+	case len(a.circuits.free) == 0 && !a.roomOnHost(uid, true):
 		return nil, "the host has 4000 circuits already"
 	}
 	last := len(a.circuits.free) - 1
@@ -303,16 +308,8 @@ func (a *Agent) circuitPolicies(s *policies.Snapshot) {
 			c.release(now, noCircuit)
 		}
 		for p := range c.callers {
-			for i, one := range p.outcomes {
-				if one == c {
-					delete(p.outcomes, i)
-				}
-			}
-			if p.session != nil {
-				sendGone(p, wire.Cell{Upstream: key.upstream, Authority: key.authority, Kind: wire.CircuitBreaker, Index: -1, Reason: "removed by a reload"})
-			}
+			a.takeCell(c, p, "removed by a reload")
 		}
-		clear(c.callers)
 		a.dropCircuit(c)
 	}
 }
@@ -354,7 +351,7 @@ func (a *Agent) circuitStatus() []CircuitStatus {
 			s.PausedUntil, s.PausedBy = at(until), c.pausedBy
 		}
 		for p, one := range c.callers {
-			if own := one.cell.Read().Own; own > 0 {
+			if own := one.ownTroubles(); own > 0 {
 				if s.OwnTroubles == nil {
 					s.OwnTroubles = map[int]uint64{}
 				}

@@ -31,6 +31,9 @@ type town struct {
 	dir  string
 	err  error
 
+	small   bool // room for few circuits
+	entries int  // of the control page
+
 	pids   int
 	all    []*citizen
 	policy map[string]policies.CircuitBreaker // by upstream; none: no circuit of the host
@@ -41,8 +44,9 @@ type town struct {
 
 type citizen struct {
 	proc  *process
-	calls map[circuitKey]int // outcome cells, by what they are for
-	away  bool               // its connection is gone, with what it said last
+	calls map[circuitKey]int           // outcome cells, by what they are for
+	last  map[circuitKey]time.Duration // when it got the cell, or called
+	away  bool                         // its connection is gone, with what it said last
 }
 
 type ruling struct {
@@ -55,8 +59,8 @@ var (
 	houses  = []string{"http://x", "http://y", "https://x", "http://z:81"}
 )
 
-func newTown(dir string, pick picker) (*town, error) {
-	w := &town{pick: pick, dir: dir, policy: map[string]policies.CircuitBreaker{}, orders: map[string]ruling{}, bad: map[circuitKey]bool{}}
+func newTown(dir string, pick picker, small bool) (*town, error) {
+	w := &town{pick: pick, dir: dir, small: small, policy: map[string]policies.CircuitBreaker{}, orders: map[string]ruling{}, bad: map[circuitKey]bool{}}
 	for _, name := range streets[:2] {
 		w.policy[name] = policies.CircuitBreaker{}
 	}
@@ -75,6 +79,11 @@ func (w *town) start() error {
 		boot, since = w.a.boot, w.a.since
 	}
 	w.a = &Agent{boot: boot, since: since, Ledger: filepath.Join(w.dir, "ledger"), control: control, circuits: newCircuits(), alloc: &allocator{ledger: &ledger{id: "town"}}}
+	if w.small {
+		w.a.circuits.inPage, w.a.circuits.ofUser = 4, 6
+		w.a.circuits.free = w.a.circuits.free[:9]
+	}
+	w.entries = len(w.a.circuits.free)
 	if w.a.snapshot, err = w.snapshot(); err != nil {
 		return err
 	}
@@ -118,7 +127,7 @@ func (w *town) join() error {
 	}
 	f.Close()
 	w.pids++
-	w.all = append(w.all, &citizen{proc: &process{id: identity{pid: w.pids, uid: w.pick(3)}, page: p}, calls: map[circuitKey]int{}})
+	w.all = append(w.all, &citizen{proc: &process{id: identity{pid: w.pids, uid: w.pick(3)}, page: p}, calls: map[circuitKey]int{}, last: map[circuitKey]time.Duration{}})
 	return nil
 }
 
@@ -130,7 +139,10 @@ func (w *town) leave(i int) {
 
 // open has a process ask for a cell, and looks at the answer.
 func (w *town) open(c *citizen, key circuitKey) {
+	had, full := c.held(key), len(c.proc.outcomes) >= w.a.circuits.inPage
+	sought := w.seeking(c)
 	cell := w.a.openCircuit(c.proc, key, w.a.now())
+	w.gaveWay(c)
 	if _, shared := w.policy[key.upstream]; !shared {
 		if cell.Index >= 0 || cell.Reason == "" {
 			w.broken("a cell of %v, which is not the host's: %+v", key, cell)
@@ -143,11 +155,19 @@ func (w *town) open(c *citizen, key circuitKey) {
 			w.broken("cell %d of %v is given for %v too", i, other, key)
 		}
 	}
+	if cell.Index < 0 && !had && w.small {
+		w.noRoom(c, key, full, sought, cell.Reason)
+		delete(c.calls, key)
+		return
+	}
 	if cell.Index < 0 || cell.Reason != "" {
 		w.broken("no cell of %v: %+v", key, cell)
 		return
 	}
 	c.calls[key] = cell.Index
+	if !had {
+		c.last[key] = w.a.now()
+	}
 }
 
 // call counts outcomes of a process's calls.
@@ -157,6 +177,9 @@ func (w *town) call(c *citizen, key circuitKey, good, bad int) {
 		return
 	}
 	cell := c.proc.page.Outcome(i)
+	if good+bad > 0 {
+		c.last[key] = w.a.now()
+	}
 	for range good {
 		cell.Good(w.a.now())
 	}
@@ -324,7 +347,7 @@ func (w *town) step() (string, error) {
 		}
 		return key.upstream + " is proportional for a moment", nil
 	}
-	d := []time.Duration{time.Millisecond, glance, time.Second, 3 * time.Second, 7 * time.Second, 20 * time.Second, 2 * time.Minute}[w.pick(7)]
+	d := []time.Duration{time.Millisecond, glance, time.Second, 3 * time.Second, 7 * time.Second, 20 * time.Second, 2 * time.Minute, 15 * time.Minute}[w.pick(8)]
 	w.pass(d)
 	return fmt.Sprintf("%v pass", d), nil
 }
@@ -339,7 +362,7 @@ func (w *town) probe(c *citizen, key circuitKey) uint64 {
 }
 
 func runTown(dir string, steps int, pick picker, log func(...any)) error {
-	w, err := newTown(dir, pick)
+	w, err := newTown(dir, pick, pick(2) == 0)
 	if err != nil {
 		return err
 	}

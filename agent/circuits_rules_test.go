@@ -52,7 +52,7 @@ func (w *town) check() {
 			}
 		}
 	}
-	if len(t.free)+len(t.all) != page.Circuits || !maps.Equal(begun, t.begun) || len(t.starts) != len(t.all) {
+	if len(t.free)+len(t.all) != w.entries || !maps.Equal(begun, t.begun) || len(t.starts) != len(t.all) {
 		w.broken("%d entries are free and %d used; begun %v, counted %v of %d", len(t.free), len(t.all), begun, t.begun, len(t.starts))
 	}
 	for c := range t.due {

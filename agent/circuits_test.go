@@ -4,13 +4,17 @@ package agent
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/agent/wire"
 	"github.com/resagent/resagent/policies"
 )
 
@@ -19,7 +23,7 @@ import (
 func emptyTown(t *testing.T, processes int) *town {
 	t.Helper()
 	next := -1
-	w, err := newTown(t.TempDir(), func(n int) int { next++; return next % n })
+	w, err := newTown(t.TempDir(), func(n int) int { next++; return next % n }, false)
 	for range processes {
 		if err == nil {
 			err = w.join()
@@ -156,6 +160,94 @@ func TestCircuitsAreBounded(t *testing.T) {
 	ask(fourth, house(n+1), "")
 	if len(w.a.circuits.free)+len(w.a.circuits.all) != page.Circuits {
 		t.Errorf("%d entries are free and %d used", len(w.a.circuits.free), len(w.a.circuits.all))
+	}
+}
+
+// A process that calls one authority more than its page has cells for gets the
+// cell of those that it has not called for a minute, and is told of each; those
+// that it calls stay. So do a user's circuits, and the host's, if any process
+// has called them in ten minutes.
+func TestCircuitsGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := emptyTown(t, 4) // 0 and 3 are of user 0
+		c, other := w.all[0], w.all[3]
+		said := w.listen(t, c)
+		for i := range page.Outcomes {
+			w.open(c, house(i))
+		}
+		w.open(other, house(1))
+		w.a.boot += cellRests - time.Second
+		w.call(c, house(2), 1, 0)
+		w.call(c, house(3), 0, 1)
+		if cell := w.a.openCircuit(c.proc, house(page.Outcomes), w.a.now()); cell.Index >= 0 {
+			t.Fatalf("before a minute is over: %+v", cell)
+		}
+		w.a.boot += time.Second
+		w.open(c, house(page.Outcomes))
+		if w.err != nil {
+			t.Fatal(w.err)
+		}
+		if n := len(c.proc.outcomes); n != 3 || !c.held(house(2)) || !c.held(house(3)) || !c.held(house(page.Outcomes)) {
+			t.Errorf("%d cells are left, want those of what was called, is failing, and was asked for", n)
+		}
+		gone := map[string]bool{}
+		for range page.Outcomes - 2 {
+			m := said()
+			if m.Type != wire.Assign || m.Cell.Index != -1 || m.Cell.Reason == "" {
+				t.Fatalf("the process is told %+v", m)
+			}
+			gone[m.Cell.Authority] = true
+		}
+		if len(gone) != page.Outcomes-2 || gone[house(2).authority] || gone[house(3).authority] {
+			t.Errorf("the process is told of %d", len(gone))
+		}
+		if w.a.circuits.all[house(1)] == nil || len(w.a.circuits.all) != 4 {
+			t.Errorf("%d circuits are left, want three and the one that another process has", len(w.a.circuits.all))
+		}
+
+		w.a.circuits.ofUser = len(w.a.circuits.all)
+		w.call(other, house(1), 1, 0)
+		w.pass(calm + glance) // nobody looks at what has failed any more
+		w.a.boot += circuitRests - 3*time.Second
+		if cell := w.a.openCircuit(other.proc, house(9), w.a.now()); cell.Index >= 0 {
+			t.Fatalf("before ten minutes are over: %+v", cell)
+		}
+		w.call(other, house(1), 1, 0)
+		w.a.boot += 3 * time.Second
+		w.open(other, house(9))
+		if w.err != nil || !other.held(house(9)) || !other.held(house(1)) || len(w.a.circuits.all) != 2 {
+			t.Errorf("%v; %d circuits are left, want the one that was called and the one that was asked for", w.err, len(w.a.circuits.all))
+		}
+	})
+}
+
+// listen gives a process a connection, and what the agent says on it.
+func (w *town) listen(t *testing.T, c *citizen) (next func() *wire.Message) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]*wire.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "session")
+		conn, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends[i] = wire.NewConn(conn.(*net.UnixConn), nil, wire.MaxAgentLine, maxQueue)
+		t.Cleanup(func() { ends[i].Close() })
+	}
+	c.proc.session = &session{conn: ends[0], proc: c.proc}
+	return func() *wire.Message {
+		t.Helper()
+		ends[1].SetReadDeadline(time.Now().Add(10 * time.Second))
+		m, err := ends[1].Receive()
+		if err != nil {
+			t.Fatalf("what the agent says: %v", err)
+		}
+		return m
 	}
 }
 

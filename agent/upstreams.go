@@ -185,7 +185,7 @@ func (a *Agent) users(now time.Duration) map[string]map[*process]*ProcessStatus 
 	}
 	for key, c := range a.circuits.all {
 		for p, one := range c.callers {
-			of(key.upstream, p).OwnTroubles += one.cell.Read().Own
+			of(key.upstream, p).OwnTroubles += one.ownTroubles()
 		}
 	}
 	for _, users := range all {

@@ -26,6 +26,7 @@ type caller struct {
 	at     time.Duration // of the newest reading
 	probed bool          // had a probe, of which no success came
 	runAt  uint64        // of the run, when the circuit last began anew
+	ownAt  uint64        // of its own troubles, when it got the cell
 	window [parts]counts
 	newest int64 // the number of the newest part
 }
@@ -107,6 +108,12 @@ func (c *caller) anew(now time.Duration) {
 	c.probed = false
 	c.runAt = c.seen.Run
 	c.window = [parts]counts{}
+}
+
+// ownTroubles is how often the process's own trouble failed a call.
+func (c *caller) ownTroubles() uint64 {
+	own := c.cell.Read().Own
+	return own - min(own, c.ownAt)
 }
 
 // evidence is what one caller says about an authority in the window.

@@ -4,12 +4,18 @@ package integration
 
 import (
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/resagent/resagent/agent"
+	"github.com/resagent/resagent/agent/page"
 )
 
 const circuitPolicies = `version: 1
@@ -224,4 +230,46 @@ func TestCircuitReturnsToTheHost(t *testing.T) {
 		w.finish()
 		w.mustNotFail()
 	}
+}
+
+// A process that calls more authorities than a page has cells for shares the
+// circuits of those that it calls now. A cell gives way after a minute without
+// calls, so this takes one, and is for make soak.
+func TestCircuitsFollowWhatIsCalled(t *testing.T) {
+	if os.Getenv(soakEnv) == "" {
+		t.Skip("it takes more than a minute: make soak")
+	}
+	const before, now = 400, 300
+	listener, err := net.Listen("tcp", "0.0.0.0:0") // all of 127.0.0.0/8 is this machine
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}}
+	server.Start()
+	t.Cleanup(server.Close)
+	urls := make([]string, before+now)
+	for i := range urls {
+		urls[i] = fmt.Sprintf("http://127.1.%d.%d:%d", i/200, 1+i%200, listener.Addr().(*net.TCPAddr).Port)
+	}
+	h := newHost(t, fmt.Sprintf(circuitPolicies, "*", "host"))
+	h.start()
+	w := h.workers(1)[0]
+	w.order(order{Attach: true, URL: urls[0], Also: urls[1:before], Load: 4, Pause: time.Millisecond})
+	shared := func() map[string]bool {
+		found := map[string]bool{}
+		for _, c := range h.status().Circuits {
+			found[c.Authority] = true
+		}
+		return found
+	}
+	h.eventually("the first are shared", func() bool { return len(shared()) == before })
+	w.order(order{URL: urls[before], Also: urls[before+1:], Load: 4, Pause: time.Millisecond})
+	h.eventually("as many as have room are shared", func() bool { return len(shared()) == page.Outcomes })
+	elapse(time.Minute)
+	h.eventually("all that are called now are shared", func() bool {
+		found := shared()
+		return !slices.ContainsFunc(urls[before:], func(url string) bool { return !found[url] })
+	})
+	t.Logf("a minute after %d others were called, %d circuits are shared", before, len(shared()))
+	w.finish()
 }

@@ -79,9 +79,7 @@ func (s *shared) authority(sess *client.Session, u *url.URL, up *upstream, now t
 	if settings != nil {
 		a.breaker = newBreaker(*settings, now)
 		if up != nil && settings.Scope != policies.ScopeProcess {
-			if c := sess.Circuit(up.name, a.name); c != nil {
-				a.breaker.host = ofAgent{c}
-			}
+			a.breaker.host = ofAgent{sess.Circuit(up.name, a.name)}
 		}
 	}
 	if up == nil {

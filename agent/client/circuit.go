@@ -17,6 +17,10 @@ const (
 	probeWait = 5 * time.Millisecond
 	// probeAgain is how soon after a no the agent is asked again.
 	probeAgain = 10 * time.Millisecond
+	// cellAgain is the same for cells, of all circuits together.
+	cellAgain = time.Second
+	// maxCircuits is how many circuits a session asks cells for again.
+	maxCircuits = 4096
 )
 
 // Word is all that the agent says of a circuit; see [page.Circuit].
@@ -44,7 +48,8 @@ type circuitKey struct{ upstream, authority string }
 type Circuit struct {
 	sess  *Session
 	key   circuitKey
-	bound atomic.Pointer[circuitBinding] // nil: no agent has given a cell
+	bound atomic.Pointer[circuitBinding] // nil: no agent has given a cell, or it took it back
+	asked atomic.Pointer[link]           // for a cell, and has not answered
 
 	mu      sync.Mutex // guards what follows
 	waiting []chan Probe
@@ -62,20 +67,17 @@ type circuitBinding struct {
 	entry   int
 }
 
-// Circuit of an authority of the upstream called name. The first call makes
-// it; nil where there is no room for another one, whose circuit is then the
-// process's own.
+// Circuit of an authority of the upstream called name. The first call makes it.
+// The agent has room for [page.Outcomes] of a process: beyond these, the ones
+// share their circuits that are called, and the others' are the process's own.
 func (s *Session) Circuit(name, authority string) *Circuit {
 	key := circuitKey{name, authority}
 	s.mu.Lock()
 	c := s.circuits[key]
-	made := c == nil && len(s.circuits) < page.Outcomes
+	made := c == nil
 	if made {
-		if s.circuits == nil {
-			s.circuits = make(map[circuitKey]*Circuit)
-		}
 		c = &Circuit{sess: s, key: key}
-		s.circuits[key] = c
+		s.keepCircuit(c)
 	}
 	s.mu.Unlock()
 	if made {
@@ -84,36 +86,87 @@ func (s *Session) Circuit(name, authority string) *Circuit {
 	return c
 }
 
+// keepCircuit has the session know a circuit by its key, in place of one
+// without a cell if there are too many. With the lock.
+func (s *Session) keepCircuit(c *Circuit) {
+	if s.circuits == nil {
+		s.circuits = make(map[circuitKey]*Circuit)
+	}
+	if len(s.circuits) >= maxCircuits {
+		for key, other := range s.circuits {
+			if other.bound.Load() == nil {
+				delete(s.circuits, key)
+				break
+			}
+		}
+	}
+	s.circuits[c.key] = c
+}
+
 // open asks the agent for a cell.
 func (c *Circuit) open(l *link) {
 	if l != nil && l.control != nil {
+		c.asked.Store(l)
 		l.conn.Send(&wire.Message{Type: wire.Open, Cell: &wire.Cell{Upstream: c.key.upstream, Authority: c.key.authority, Kind: wire.CircuitBreaker}})
 	}
 }
 
-func (s *Session) allCircuits() []*Circuit {
+// want asks for a cell again: a call of about the time t found none. The agent
+// had no room, or needed it while this authority was not called.
+func (c *Circuit) want(t time.Time) {
+	s := c.sess
+	l := s.link.Load()
+	if l == nil || l.control == nil || c.asked.Load() == l || int64(t.Sub(epoch)) < s.nextCell.Load() {
+		return
+	}
+	if snap := s.Policies(); snap == nil || !c.shared(snap) {
+		return
+	}
+	s.mu.Lock()
+	if s.circuits[c.key] == nil {
+		s.keepCircuit(c)
+	}
+	known := s.circuits[c.key] == c
+	s.mu.Unlock()
+	if !known { // it is another policy's now
+		c.asked.Store(l)
+		return
+	}
+	c.open(l)
+}
+
+// shared says whether the host shares the circuit by a snapshot.
+func (c *Circuit) shared(snap *policies.Snapshot) bool {
+	u := snap.Named(c.key.upstream)
+	return u != nil && u.Policy.CircuitBreaker != nil && u.Policy.CircuitBreaker.Scope != policies.ScopeProcess
+}
+
+// allCircuits lists those that have cells, and those that have none.
+func (s *Session) allCircuits() (bound, not []*Circuit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*Circuit, 0, len(s.circuits))
 	for _, c := range s.circuits {
-		all = append(all, c)
+		if c.bound.Load() != nil {
+			bound = append(bound, c)
+		} else {
+			not = append(not, c)
+		}
 	}
-	return all
+	return bound, not
 }
 
 // againCircuits asks a new connection for all cells. Another agent gives them
 // in another order: until it is known which is whose, nothing is counted, or
 // one authority's failures would be another's.
 func (s *Session) againCircuits(l *link) {
-	all := s.allCircuits()
-	for _, c := range all {
-		if b := c.bound.Load(); b != nil {
-			nowhere := *b
-			nowhere.cell = new(page.Outcome)
-			c.bound.Store(&nowhere)
-		}
+	bound, not := s.allCircuits()
+	for _, c := range bound {
+		nowhere := *c.bound.Load()
+		nowhere.cell = new(page.Outcome)
+		c.bound.Store(&nowhere)
 	}
-	for _, c := range all {
+	all := append(bound, not...)
+	for _, c := range all[:min(len(all), page.Outcomes)] {
 		c.open(l)
 	}
 }
@@ -122,9 +175,11 @@ func (s *Session) againCircuits(l *link) {
 // back, of the circuits that the host shares by a new snapshot.
 func (s *Session) wantCircuits(snap *policies.Snapshot) {
 	l := s.link.Load()
-	for _, c := range s.allCircuits() {
-		u := snap.Named(c.key.upstream)
-		if c.bound.Load() == nil && u != nil && u.Policy.CircuitBreaker != nil && u.Policy.CircuitBreaker.Scope != policies.ScopeProcess {
+	bound, not := s.allCircuits()
+	room := page.Outcomes - len(bound)
+	for _, c := range not {
+		if room > 0 && c.shared(snap) {
+			room--
 			c.open(l)
 		}
 	}
@@ -132,7 +187,8 @@ func (s *Session) wantCircuits(snap *policies.Snapshot) {
 
 // unbindCircuits makes all circuits the process's own.
 func (s *Session) unbindCircuits() {
-	for _, c := range s.allCircuits() {
+	bound, _ := s.allCircuits()
+	for _, c := range bound {
 		c.bound.Store(nil)
 	}
 }
@@ -146,8 +202,10 @@ func (s *Session) circuitAssigned(w *wire.Cell) {
 	if c == nil {
 		return
 	}
+	c.asked.Store(nil)
 	if p == nil || l == nil || l.control == nil || w.Index < 0 || w.Index >= page.Outcomes {
 		c.bound.Store(nil)
+		s.nextCell.Store(int64(time.Since(epoch) + cellAgain))
 		return
 	}
 	s.outcomes[w.Index] = c
@@ -182,6 +240,8 @@ func (c *Circuit) Good(t time.Time) {
 	if b := c.bound.Load(); b != nil {
 		b.cell.Good(SinceBoot(t))
 		runtime.KeepAlive(b)
+	} else {
+		c.want(t)
 	}
 }
 
@@ -192,6 +252,8 @@ func (c *Circuit) Bad(t time.Time) {
 			b.link.conn.SendHint(wire.Dirty, b.index)
 		}
 		runtime.KeepAlive(b)
+	} else {
+		c.want(t)
 	}
 }
 

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -49,6 +51,103 @@ func TestCircuitIsAskedForAgain(t *testing.T) {
 	d.policies(policies.ScopeHost)
 	if said := d.said(); slices.Contains(said, "open") {
 		t.Errorf("of a circuit that has its cell the agent is told %q", said)
+	}
+}
+
+// A circuit whose cell the agent took, because it was not called and others
+// were, asks for one again when it is called, but not more often than once a
+// second if there is no room.
+func TestCircuitWantsItsCellBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		d.s.first = make(chan struct{})
+		d.policies(policies.ScopeHost)
+		c := d.s.Circuit("a", "http://a")
+		d.circuitCell(3)
+		d.said()
+		for _, call := range []func(time.Time){c.Good, func(t time.Time) { c.Bad(t) }} {
+			d.circuitCell(-1)
+			call(time.Now())
+			if said := d.said(); said != nil {
+				t.Errorf("right after a no the agent is told %q", said)
+			}
+			time.Sleep(cellAgain)
+			call(time.Now())
+			call(time.Now())
+			if said := d.said(); !slices.Equal(said, []string{"open"}) {
+				t.Errorf("of calls without a cell the agent is told %q, want that one is wanted", said)
+			}
+			d.circuitCell(3)
+			before := d.page.Outcome(3).Read()
+			call(time.Now())
+			if after := d.page.Outcome(3).Read(); after.Good+after.Bad != before.Good+before.Bad+1 {
+				t.Errorf("with the cell again: %+v, then %+v", before, after)
+			}
+			d.said()
+		}
+		d.circuitCell(-1)
+		time.Sleep(cellAgain)
+		d.policies(policies.ScopeProcess)
+		d.said()
+		if c.Good(time.Now()); d.said() != nil {
+			t.Error("a cell is wanted of a circuit that is the process's own")
+		}
+		d.policies(policies.ScopeHost)
+		d.said()
+		d.lose()
+		c.Good(time.Now())
+		d.welcome()
+		if said := d.said(); !slices.Equal(said, []string{"open"}) {
+			t.Errorf("a new connection is told %q", said)
+		}
+	})
+}
+
+// However many authorities are called, a session knows so many circuits, and
+// those that have cells are among them.
+func TestCircuitsOfASessionAreBounded(t *testing.T) {
+	d := newDesk(t)
+	d.s.first = make(chan struct{})
+	d.policies(policies.ScopeHost)
+	one := d.s.Circuit("a", "http://a")
+	d.circuitCell(3)
+	var all []*Circuit
+	for i := range 3 * maxCircuits {
+		all = append(all, d.s.Circuit("a", fmt.Sprint("http://", i)))
+		if i%100 == 0 {
+			d.said()
+		}
+	}
+	if n := len(d.s.circuits); n != maxCircuits || d.s.Circuit("a", "http://a") != one {
+		t.Errorf("%d circuits are known, want %d and the one that has a cell", n, maxCircuits)
+	}
+	forgotten := all[slices.IndexFunc(all, func(c *Circuit) bool { return d.s.circuits[c.key] != c })]
+	d.welcome()
+	d.opens(page.Outcomes)
+	for range 2 {
+		forgotten.Good(time.Now())
+	}
+	d.opens(1)
+	if d.s.circuits[forgotten.key] != forgotten {
+		t.Error("one that was forgotten, and is called, is not known again")
+	}
+	d.welcome()
+	d.opens(page.Outcomes)
+	again := &Circuit{sess: d.s, key: forgotten.key} // of another policy
+	if again.Good(time.Now()); d.said() != nil {
+		t.Error("two want one cell")
+	}
+}
+
+// opens reads that so many cells are asked for, which goes on beside the test
+// once the connection is full, and that no more are.
+func (d *desk) opens(n int) {
+	d.t.Helper()
+	for end := time.Now().Add(10 * time.Second); n > 0 && time.Now().Before(end); runtime.Gosched() {
+		n -= len(d.said())
+	}
+	if more := len(d.said()); n != 0 || more != 0 {
+		d.t.Fatalf("%d cells are not asked for, and then %d more", n, more)
 	}
 }
 
