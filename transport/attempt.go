@@ -20,7 +20,7 @@ import (
 type attempt struct {
 	c      *call
 	ctx    context.Context
-	cancel context.CancelCauseFunc
+	cancel context.CancelCauseFunc // of ctx; nil: ctx is the attempt itself
 	ticket ticket
 	permit client.Permit
 	probe  *probe // of a circuit that the host shares; nil: it is none
@@ -39,9 +39,13 @@ type attempt struct {
 
 	mu     sync.Mutex // guards what follows
 	phase  phase
+	over   ending        // of the attempt as a context
 	since  time.Duration // when the phase began, since c.start; while waiting: when it was let through, 0: not known
 	fires  time.Duration // when the alarm will, since c.start; 0: it is not set
 	struck error         // why the alarm cancelled the attempt
+
+	done    chan struct{} // of the attempt as a context; nil: nobody has asked
+	follows *follower     // contexts that end with it
 
 	loose *http.Response // what the base gave, until it is certain who closes it
 	body  body
@@ -66,8 +70,7 @@ func (c *call) newAttempt() *attempt {
 // open gives the attempt its context and its alarm.
 func (a *attempt) open(c *call) {
 	a.c = c
-	a.ctx, a.cancel = context.WithCancelCause(c.ctx)
-	a.countConnections()
+	a.makeContext()
 	p := c.rules.Timeout
 	if p == nil {
 		return
@@ -97,11 +100,7 @@ func (a *attempt) toBase() result {
 	if c.t.Observe != nil {
 		began = c.since()
 	}
-	base := c.up.base
-	if base == nil {
-		base = c.t.base()
-	}
-	resp, err := base.RoundTrip(inner)
+	resp, err := c.base().RoundTrip(inner)
 
 	if resp != nil && err != nil { // a broken base: leak nothing
 		closeBody(resp)
@@ -220,7 +219,7 @@ func (a *attempt) release() {
 	}
 	a.c.t.alarms.drop(a)
 	a.permit.Release()
-	a.cancel(nil)
+	a.endContext(nil)
 	if a.c.unlink != nil && !a.undecided.Load() {
 		a.c.unlink()
 	}

@@ -19,7 +19,6 @@ type call struct {
 	req   *http.Request   // the caller's, never changed
 	ctx   context.Context // the caller's, or one detached from it by a stale answer
 	start time.Time       // all times of a call count from here
-	until time.Duration   // the caller's deadline; 0: none
 	info  *Info
 
 	up        *upstream
@@ -94,6 +93,14 @@ func (c *call) gaveUp() bool {
 // cancelled is the request's Cancel; nil: it has none.
 func (c *call) cancelled() <-chan struct{} {
 	return c.req.Cancel //lint:ignore SA1019 callers may still use it
+}
+
+// base makes the call's attempts.
+func (c *call) base() http.RoundTripper {
+	if c.up.base != nil {
+		return c.up.base
+	}
+	return c.t.base()
 }
 
 // breaker of the call; nil: none.

@@ -134,7 +134,7 @@ func (a *attempt) fire() {
 	}
 	struck, inBody := a.struck, a.phase >= reading
 	a.mu.Unlock()
-	a.cancel(struck)
+	a.endContext(struck)
 	if inBody {
 		// A base that does not watch the context between the headers and the
 		// end of the body lets go of the Read when the body is closed.

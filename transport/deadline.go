@@ -8,12 +8,11 @@ func (c *call) setDeadline() {
 	if p := c.rules.Timeout; p != nil {
 		c.total = p.Total
 	}
-	if c.until == 0 { // else ctx is detached from the caller's
-		c.until = c.callersDeadline()
+	if c.deadline == 0 { // else ctx is detached from the caller's, and this is the caller's
+		c.deadline = c.callersDeadline()
 	}
-	c.deadline = c.total
-	if c.until > 0 && (c.deadline == 0 || c.until < c.deadline) {
-		c.deadline = c.until
+	if c.deadline == 0 || c.total > 0 && c.total < c.deadline {
+		c.deadline = c.total
 	}
 }
 

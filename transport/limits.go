@@ -32,7 +32,7 @@ func (a *attempt) admit() error {
 	}
 	permit, err := c.up.limits.Acquire(a.ctx)
 	if err != nil {
-		return a.refuse(c.refusal(ErrBulkheadFull, err))
+		return a.refuse(a.refusal(ErrBulkheadFull, err))
 	}
 	a.permit = permit
 	if err := a.circuit(); err != nil {
@@ -40,7 +40,7 @@ func (a *attempt) admit() error {
 	}
 	if c.rules.RateLimit != nil {
 		if err := a.take(); err != nil {
-			return a.refuse(c.refusal(ErrRateLimited, err))
+			return a.refuse(a.refusal(ErrRateLimited, err))
 		}
 	}
 	was := a.ticket
@@ -85,7 +85,8 @@ func (a *attempt) circuit() error {
 }
 
 // refusal turns the limits' error into the caller's.
-func (c *call) refusal(reason, err error) error {
+func (a *attempt) refusal(reason, err error) error {
+	c := a.c
 	var no *client.Refused
 	switch {
 	case errors.As(err, &no):
@@ -93,7 +94,12 @@ func (c *call) refusal(reason, err error) error {
 	case c.ctx.Err() != nil:
 		return context.Cause(c.ctx)
 	}
-	return err // the total timeout, by way of the attempt's context
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.struck != nil { // the total timeout, by way of the attempt's context
+		return a.struck
+	}
+	return err
 }
 
 // refuse gives back what was held, tells of it, and returns the error.

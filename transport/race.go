@@ -24,7 +24,7 @@ func (c *call) race(after time.Duration) (resp *http.Response, err error, late b
 		cancel(context.Cause(c.ctx))
 	}
 	w := &call{
-		t: c.t, req: c.req.Clone(ctx), ctx: ctx, start: c.start, until: c.callersDeadline(),
+		t: c.t, req: c.req.Clone(ctx), ctx: ctx, start: c.start, deadline: c.callersDeadline(),
 		up: c.up, authority: c.authority, rules: c.rules, tries: c.tries,
 	}
 	w.header = w.req.Header

@@ -1,0 +1,300 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resagent/resagent/policies"
+)
+
+type ownKey struct{}
+
+// own is an attempt that is a context, below one of a caller.
+func own(caller context.Context) *attempt {
+	c := &call{t: &Transport{Base: &http.Transport{}}, req: &http.Request{}, ctx: caller, rules: &policies.Policy{}, up: &upstream{}}
+	a := &c.first
+	a.c = c
+	a.makeContext()
+	return a
+}
+
+// whatIsSeen uses a context in all the ways that package context has, before
+// and after end ends it, and says what came of it.
+func whatIsSeen(ctx context.Context, end func()) (said []string) {
+	say := func(what string, ctx context.Context) {
+		select {
+		case <-ctx.Done():
+			said = append(said, fmt.Sprintf("%s: done, %v, cause %v", what, ctx.Err(), context.Cause(ctx)))
+		default:
+			said = append(said, fmt.Sprintf("%s: %v", what, ctx.Err()))
+		}
+	}
+	plain, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	soon, cancelSoon := context.WithTimeout(ctx, time.Second)
+	defer cancelSoon()
+	below, cancelBelow := context.WithCancel(context.WithValue(ctx, ownKey{}, "ours"))
+	defer cancelBelow()
+	without := context.WithoutCancel(ctx)
+	left, leave := context.WithCancel(ctx)
+	leave()
+	var called, stopped atomic.Int32
+	context.AfterFunc(ctx, func() { called.Add(1) })
+	stop := context.AfterFunc(ctx, func() { stopped.Add(1) })
+	said = append(said, fmt.Sprint("stopped ", stop(), stop()))
+	children := func() {
+		synctest.Wait()
+		say("itself", ctx)
+		say("child", plain)
+		say("timeout", soon)
+		say("child of a value", below)
+		say("without cancel", without)
+		say("that left", left)
+		said = append(said, fmt.Sprint("called ", called.Load(), stopped.Load(), ctx.Value(ownKey{}), below.Value(ownKey{})))
+	}
+	children()
+	deadline, ok := ctx.Deadline()
+	said = append(said, fmt.Sprint(ok, deadline))
+	end()
+	children()
+	late, cancelLate := context.WithCancel(ctx)
+	defer cancelLate()
+	say("late child", late)
+	context.AfterFunc(ctx, func() { called.Add(1) })
+	synctest.Wait()
+	return append(said, fmt.Sprint("called ", called.Load()))
+}
+
+// TestAttemptIsAContext as package context's are, whoever ends it: seen from
+// below there is no difference.
+func TestAttemptIsAContext(t *testing.T) {
+	errWhy := errors.New("the caller's reason")
+	value := func() context.Context { return context.WithValue(context.Background(), ownKey{}, "caller's") }
+	for name, begin := range map[string]func(*testing.T) (caller context.Context, ends func()){
+		"under one that never ends": func(*testing.T) (context.Context, func()) { return value(), nil },
+		"under one that does not end": func(t *testing.T) (context.Context, func()) {
+			ctx, cancel := context.WithCancel(value())
+			t.Cleanup(cancel)
+			return ctx, nil
+		},
+		"the caller cancels": func(*testing.T) (context.Context, func()) { return context.WithCancel(value()) },
+		"the caller's time is over": func(t *testing.T) (context.Context, func()) {
+			ctx, cancel := context.WithTimeout(value(), time.Minute)
+			t.Cleanup(cancel)
+			return ctx, func() { time.Sleep(time.Minute) }
+		},
+		"the caller says why": func(*testing.T) (context.Context, func()) {
+			ctx, cancel := context.WithCancelCause(value())
+			return ctx, func() { cancel(errWhy) }
+		},
+		"the caller's is not of package context": func(*testing.T) (context.Context, func()) {
+			f := &foreign{Context: value(), done: make(chan struct{})}
+			return f, func() { close(f.done) }
+		},
+		"the caller cancelled before": func(*testing.T) (context.Context, func()) {
+			ctx, cancel := context.WithCancel(value())
+			cancel()
+			return ctx, cancel
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				caller, ends := begin(t)
+				theirs, cancel := context.WithCancelCause(caller)
+				defer cancel(nil)
+				if ends == nil {
+					ends = func() { cancel(nil) }
+				}
+				want := whatIsSeen(theirs, ends)
+
+				passed := time.Since(began)
+				time.Sleep(time.Hour - passed)
+				caller, ends = begin(t)
+				a := own(caller)
+				if a.ctx != context.Context(a) {
+					t.Fatal("it is not the context")
+				}
+				defer a.endContext(nil)
+				if ends == nil {
+					ends = func() { a.endContext(errOther) }
+				}
+				got := whatIsSeen(a, ends)
+				if len(got) != len(want) {
+					t.Fatalf("%q, want %q", got, want)
+				}
+				for i := range got {
+					if d, ok := caller.Deadline(); ok && want[i] == fmt.Sprint(true, d.Add(-time.Hour)) {
+						want[i] = fmt.Sprint(true, d)
+					}
+					if got[i] != want[i] {
+						t.Errorf("%s; package context: %s", got[i], want[i])
+					}
+				}
+				a.endContext(nil) // twice
+			})
+		})
+	}
+}
+
+// foreign is a context of somebody else's kind.
+type foreign struct {
+	context.Context
+	done chan struct{}
+}
+
+func (f *foreign) Done() <-chan struct{} { return f.done }
+
+func (f *foreign) Err() error {
+	select {
+	case <-f.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// TestChildrenOfAnAttemptThatEnds come and go from all sides while it ends:
+// each has ended afterwards, and none is left in the list.
+func TestChildrenOfAnAttemptThatEnds(t *testing.T) {
+	for range 200 {
+		caller, cancelCaller := context.WithCancel(context.Background())
+		a := own(caller)
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				for range 5 {
+					ctx, cancel := context.WithCancel(a)
+					if i%2 == 0 {
+						cancel()
+					}
+					<-ctx.Done()
+					cancel()
+				}
+			})
+		}
+		all.Go(func() { a.endContext(nil) })
+		all.Go(cancelCaller)
+		all.Wait()
+		a.mu.Lock()
+		if a.follows != nil {
+			t.Error("something still follows")
+		}
+		a.mu.Unlock()
+	}
+}
+
+// TestFollowers: each is told once of the end, also one that comes after it,
+// and not if it was stopped before.
+func TestFollowers(t *testing.T) {
+	a := own(context.Background())
+	told := make(chan string, 10)
+	first := a.AfterFunc(func() { told <- "first" })
+	second := a.AfterFunc(func() { told <- "second" })
+	if !second() || second() {
+		t.Error("it is stopped once, and before the end")
+	}
+	a.endContext(nil)
+	a.endContext(nil)
+	last := a.AfterFunc(func() { told <- "last" })
+	if first() || last() {
+		t.Error("it was stopped after the end")
+	}
+	if got := []string{<-told, <-told}; !slices.Equal(got, []string{"first", "last"}) || len(told) > 0 {
+		t.Errorf("told of the end: %q and %d more", got, len(told))
+	}
+}
+
+// registers counts what hangs on a caller's context, which does not end.
+type registers struct {
+	context.Context
+	done chan struct{}
+	hang atomic.Int32
+}
+
+func (r *registers) Done() <-chan struct{} { return r.done }
+
+func (r *registers) AfterFunc(func()) func() bool {
+	r.hang.Add(1)
+	return func() bool { return r.hang.Add(-1) >= 0 }
+}
+
+// TestOwnContextOverHTTP: over net/http's Transport the attempt is the context;
+// timeouts, the caller's end with its cause, and bodies that hang come out as
+// over any base, and nothing of a call is left on the caller's context.
+func TestOwnContextOverHTTP(t *testing.T) {
+	release := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/hangs":
+			<-release
+		case "/stalls":
+			w.Write([]byte("some"))
+			w.(http.Flusher).Flush()
+			<-release
+		}
+	}))
+	defer srv.Close()
+	defer close(release)
+	var seen atomic.Value
+	base := &http.Transport{Proxy: func(req *http.Request) (*url.URL, error) {
+		_, own := req.Context().(*attempt)
+		seen.Store(own)
+		return nil, nil
+	}}
+	defer base.CloseIdleConnections()
+	tr := &Transport{Base: base, Agent: alone(t), Policies: compile(t, policies.Policy{
+		Match:   []policies.Match{{Host: "127.0.0.1"}},
+		Timeout: &policies.Timeout{Attempt: 50 * time.Millisecond, Idle: 50 * time.Millisecond, Total: time.Minute},
+		Retry:   &policies.Retry{Disabled: true}, CircuitBreaker: &policies.CircuitBreaker{Disabled: true},
+	})}
+	call := func(ctx context.Context, path string) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := tr.RoundTrip(req)
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		return err
+	}
+	counts := &registers{Context: context.Background(), done: make(chan struct{})}
+	for _, ctx := range []context.Context{context.Background(), counts} {
+		for path, want := range map[string]error{"/well": nil, "/hangs": ErrAttemptTimeout, "/stalls": ErrIdleTimeout} {
+			if err := call(ctx, path); !errors.Is(err, want) || (err == nil) != (want == nil) {
+				t.Errorf("%s: %v, want %v", path, err, want)
+			}
+			if seen.Load() != true {
+				t.Errorf("%s: the attempt was not the context", path)
+			}
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); counts.hang.Load() != 0; runtime.Gosched() { // the alarm's goroutine may be at it
+		if time.Now().After(end) {
+			t.Fatalf("%d registrations are left on the caller's context", counts.hang.Load())
+		}
+	}
+	ctx, end := context.WithCancelCause(context.Background())
+	time.AfterFunc(10*time.Millisecond, func() { end(errOther) })
+	if err := call(ctx, "/hangs"); !errors.Is(err, errOther) {
+		t.Errorf("the caller's end came out as %v", err)
+	}
+	var info Info
+	if err := call(WithInfo(context.Background(), &info), "/hangs"); !errors.Is(err, ErrAttemptTimeout) || seen.Load() != false {
+		t.Errorf("with a hook in between: %v, own %v", err, seen.Load())
+	}
+}
