@@ -19,8 +19,7 @@ import (
 // that ends in time sets it once.
 type attempt struct {
 	c      *call
-	ctx    context.Context
-	cancel context.CancelCauseFunc // of ctx; nil: ctx is the attempt itself
+	ctx    context.Context // the attempt, or one with a hook around it
 	ticket ticket
 	permit client.Permit
 	probe  *probe // of a circuit that the host shares; nil: it is none
@@ -36,6 +35,7 @@ type attempt struct {
 	strikes   time.Duration // as fires, since epoch
 	told      bool          // what became of it, to the circuits
 	idles     bool          // the idle timeout applies to its body
+	direct    bool          // the base is net/http's, and nothing is around ctx
 
 	mu     sync.Mutex // guards what follows
 	phase  phase
@@ -44,8 +44,8 @@ type attempt struct {
 	fires  time.Duration // when the alarm will, since c.start; 0: it is not set
 	struck error         // why the alarm cancelled the attempt
 
-	done    chan struct{} // of the attempt as a context; nil: nobody has asked
-	follows *follower     // contexts that end with it
+	life    any       // of the attempt as a context: its channel, or the one of package context behind it; nil: nobody has asked
+	follows *follower // what ends with it
 
 	loose *http.Response // what the base gave, until it is certain who closes it
 	body  body
@@ -219,7 +219,7 @@ func (a *attempt) release() {
 	}
 	a.c.t.alarms.drop(a)
 	a.permit.Release()
-	a.endContext(nil)
+	a.endContext()
 	if a.c.unlink != nil && !a.undecided.Load() {
 		a.c.unlink()
 	}

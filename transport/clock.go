@@ -132,9 +132,9 @@ func (a *attempt) fire() {
 		}
 		a.struck = newTimeout(kind, a.c.up.name, idle)
 	}
-	struck, inBody := a.struck, a.phase >= reading
+	inBody := a.phase >= reading
 	a.mu.Unlock()
-	a.endContext(struck)
+	a.endContext()
 	if inBody {
 		// A base that does not watch the context between the headers and the
 		// end of the body lets go of the Read when the body is closed.

@@ -279,5 +279,5 @@ func (h *hedge) drop(out hedged) {
 // overtake cancels an attempt because the other one of its call has won.
 func (a *attempt) overtake() {
 	a.overtaken.Store(true)
-	a.endContext(errOvertaken)
+	a.endContext()
 }

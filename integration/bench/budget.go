@@ -21,7 +21,7 @@ const (
 func budget(r *Results) []row {
 	rows := []row{
 		part(r, "A call through the full chain, beside failsafe-go's equal stack, less the bare base", "at most 0.35 of it",
-			partGET, oursOwn, failsafe, bare, 0.35, "allocation, the attempt's context, the clock, and the copy of the request are what is left: DESIGN.md, \"What a call costs\""),
+			partGET, oursOwn, failsafe, bare, 0.35, "allocation, the clock, locks, and the copy of the request are what is left: DESIGN.md, \"What a call costs\""),
 		part(r, "The same call, limits shared by the host", "at most 0.35 of it", partGET, oursHost, failsafe, bare, 0.35, "as above"),
 		allocations(r),
 		part(r, "POST of 10 KiB with GetBody, beside the same", "at most 0.2 of it", partPOST, oursHost, failsafe, bare, 0.2, "as the first row"),

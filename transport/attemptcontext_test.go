@@ -21,9 +21,13 @@ import (
 
 type ownKey struct{}
 
-// own is an attempt that is a context, below one of a caller.
-func own(caller context.Context) *attempt {
-	c := &call{t: &Transport{Base: &http.Transport{}}, req: &http.Request{}, ctx: caller, rules: &policies.Policy{}, up: &upstream{}}
+// own is an attempt, below a context of a caller, over net/http's Transport or
+// over another base.
+func own(caller context.Context, direct bool) *attempt {
+	c := &call{t: &Transport{Base: noop{}}, req: &http.Request{}, ctx: caller, rules: &policies.Policy{}, up: &upstream{}}
+	if direct {
+		c.t.Base = &http.Transport{}
+	}
 	a := &c.first
 	a.c = c
 	a.makeContext()
@@ -109,43 +113,40 @@ func TestAttemptIsAContext(t *testing.T) {
 			return ctx, cancel
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				began := time.Now()
-				caller, ends := begin(t)
-				theirs, cancel := context.WithCancelCause(caller)
-				defer cancel(nil)
-				if ends == nil {
-					ends = func() { cancel(nil) }
-				}
-				want := whatIsSeen(theirs, ends)
+		for _, direct := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, over net/http %v", name, direct), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					began := time.Now()
+					caller, ends := begin(t)
+					theirs, cancel := context.WithCancelCause(caller)
+					defer cancel(nil)
+					if ends == nil {
+						ends = func() { cancel(nil) }
+					}
+					want := whatIsSeen(theirs, ends)
 
-				passed := time.Since(began)
-				time.Sleep(time.Hour - passed)
-				caller, ends = begin(t)
-				a := own(caller)
-				if a.ctx != context.Context(a) {
-					t.Fatal("it is not the context")
-				}
-				defer a.endContext(nil)
-				if ends == nil {
-					ends = func() { a.endContext(errOther) }
-				}
-				got := whatIsSeen(a, ends)
-				if len(got) != len(want) {
-					t.Fatalf("%q, want %q", got, want)
-				}
-				for i := range got {
-					if d, ok := caller.Deadline(); ok && want[i] == fmt.Sprint(true, d.Add(-time.Hour)) {
-						want[i] = fmt.Sprint(true, d)
+					time.Sleep(time.Hour - time.Since(began))
+					caller, ends = begin(t)
+					a := own(caller, direct)
+					defer a.endContext()
+					if ends == nil {
+						ends = a.endContext
 					}
-					if got[i] != want[i] {
-						t.Errorf("%s; package context: %s", got[i], want[i])
+					got := whatIsSeen(a, ends)
+					if len(got) != len(want) {
+						t.Fatalf("%q, want %q", got, want)
 					}
-				}
-				a.endContext(nil) // twice
+					for i := range got {
+						if d, ok := caller.Deadline(); ok && want[i] == fmt.Sprint(true, d.Add(-time.Hour)) {
+							want[i] = fmt.Sprint(true, d)
+						}
+						if got[i] != want[i] {
+							t.Errorf("%s; package context: %s", got[i], want[i])
+						}
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -169,9 +170,9 @@ func (f *foreign) Err() error {
 // TestChildrenOfAnAttemptThatEnds come and go from all sides while it ends:
 // each has ended afterwards, and none is left in the list.
 func TestChildrenOfAnAttemptThatEnds(t *testing.T) {
-	for range 200 {
+	for i := range 200 {
 		caller, cancelCaller := context.WithCancel(context.Background())
-		a := own(caller)
+		a := own(caller, i%2 == 0)
 		var all sync.WaitGroup
 		for i := range 8 {
 			all.Go(func() {
@@ -185,7 +186,7 @@ func TestChildrenOfAnAttemptThatEnds(t *testing.T) {
 				}
 			})
 		}
-		all.Go(func() { a.endContext(nil) })
+		all.Go(func() { a.endContext() })
 		all.Go(cancelCaller)
 		all.Wait()
 		a.mu.Lock()
@@ -199,21 +200,58 @@ func TestChildrenOfAnAttemptThatEnds(t *testing.T) {
 // TestFollowers: each is told once of the end, also one that comes after it,
 // and not if it was stopped before.
 func TestFollowers(t *testing.T) {
-	a := own(context.Background())
+	a := own(context.Background(), true)
 	told := make(chan string, 10)
 	first := a.AfterFunc(func() { told <- "first" })
 	second := a.AfterFunc(func() { told <- "second" })
 	if !second() || second() {
 		t.Error("it is stopped once, and before the end")
 	}
-	a.endContext(nil)
-	a.endContext(nil)
+	a.endContext()
+	a.endContext()
 	last := a.AfterFunc(func() { told <- "last" })
 	if first() || last() {
 		t.Error("it was stopped after the end")
 	}
 	if got := []string{<-told, <-told}; !slices.Equal(got, []string{"first", "last"}) || len(told) > 0 {
 		t.Errorf("told of the end: %q and %d more", got, len(told))
+	}
+}
+
+// TestDoneAfterTheEnd: who asks only then learns of it.
+func TestDoneAfterTheEnd(t *testing.T) {
+	for _, direct := range []bool{true, false} {
+		a := own(context.Background(), direct)
+		a.endContext()
+		select {
+		case <-a.Done():
+		default:
+			t.Errorf("over net/http %v: Done is open", direct)
+		}
+	}
+}
+
+// TestCauseOfAnAttempt: a base that is not net/http's can ask why its time is
+// over, whether it asked for Done before or not.
+func TestCauseOfAnAttempt(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var cause error
+			tr, _ := through(t, policies.Policy{Timeout: &policies.Timeout{Attempt: time.Second}, Retry: &policies.Retry{Disabled: true}},
+				answer{do: func(req *http.Request) (*http.Response, error) {
+					ctx := req.Context()
+					if before {
+						<-ctx.Done()
+					}
+					time.Sleep(2 * time.Second)
+					<-ctx.Done()
+					cause = context.Cause(ctx)
+					return nil, ctx.Err()
+				}})
+			if _, err := tr.RoundTrip(get(t)); !errors.Is(err, ErrAttemptTimeout) || !errors.Is(cause, ErrAttemptTimeout) {
+				t.Errorf("asked before %v: %v, cause %v", before, err, cause)
+			}
+		})
 	}
 }
 
@@ -250,8 +288,8 @@ func TestOwnContextOverHTTP(t *testing.T) {
 	defer close(release)
 	var seen atomic.Value
 	base := &http.Transport{Proxy: func(req *http.Request) (*url.URL, error) {
-		_, own := req.Context().(*attempt)
-		seen.Store(own)
+		a, _ := req.Context().(*attempt)
+		seen.Store(a != nil && a.direct)
 		return nil, nil
 	}}
 	defer base.CloseIdleConnections()
