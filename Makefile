@@ -15,6 +15,9 @@ BOOTED   := $(shell test "$$(id -u)" = 0 && command -v apt-get >/dev/null && ech
 # Modules of their own: peers and tools, which never enter the product's go.mod.
 MODULES  := $(filter-out integration/tools,$(patsubst %/go.mod,%,$(wildcard integration/*/go.mod idempotency/*/go.mod)))
 
+# What a process that calls has of us, on any system.
+CLIENTSIDE := ./transport/... ./agent/client ./agent/page ./agent/wire ./fallbackcache/... ./policies/... ./idempotency/...
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test race container promtool tmux cross modules redis fuzz bench soak lint install deb
 
@@ -43,9 +46,9 @@ bin/promtool:
 	@mkdir -p bin && d=$$(mktemp -d) && chmod 755 $$d && { test -n "$$(apt-cache policy prometheus 2>/dev/null)" || apt-get update -q; } && (cd $$d && apt-get download -q prometheus) && \
 	  dpkg-deb --fsys-tarfile $$d/prometheus_*.deb | tar -x -C bin --strip-components 3 ./usr/bin/promtool; r=$$?; rm -rf "$$d"; exit $$r
 
-cross: ## Compile the transport for the systems that have no agent
-	GOOS=darwin $(GO) build ./transport/... ./agent/client/...
-	GOOS=windows $(GO) build ./transport/... ./agent/client/...
+cross: ## Vet the packages of the client's side, and their tests, for the systems that have no agent
+	GOOS=darwin $(GO) vet $(CLIENTSIDE)
+	GOOS=windows $(GO) vet $(CLIENTSIDE)
 
 modules: redis ## Vet and test the modules of their own: integration/*, idempotency/redisstore
 	@set -e; for m in $(MODULES); do echo "$$m"; (cd $$m && $(GO) vet ./...); \
