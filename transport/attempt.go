@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -10,8 +9,8 @@ import (
 	"github.com/resagent/resagent/agent/client"
 )
 
-// attempt is one try: a context that says why it was cancelled, an alarm, a
-// permit, and the response's body once there is one.
+// attempt is one try: its lifetime, an alarm, a permit, and the response's body
+// once there is one.
 //
 // The alarm is not moved when the deadline moves. It strikes at the earliest
 // time that could be meant, asks what is due, and sets itself again if that is
@@ -19,7 +18,7 @@ import (
 // that ends in time sets it once.
 type attempt struct {
 	c      *call
-	ctx    context.Context // the attempt, or one with a hook around it
+	life   *lifetime
 	ticket ticket
 	permit client.Permit
 	probe  *probe // of a circuit that the host shares; nil: it is none
@@ -35,17 +34,12 @@ type attempt struct {
 	strikes   time.Duration // as fires, since epoch
 	told      bool          // what became of it, to the circuits
 	idles     bool          // the idle timeout applies to its body
-	direct    bool          // the base is net/http's, and nothing is around ctx
 
 	mu     sync.Mutex // guards what follows
 	phase  phase
-	over   ending        // of the attempt as a context
 	since  time.Duration // when the phase began, since c.start; while waiting: when it was let through, 0: not known
 	fires  time.Duration // when the alarm will, since c.start; 0: it is not set
 	struck error         // why the alarm cancelled the attempt
-
-	life    any       // of the attempt as a context: its channel, or the one of package context behind it; nil: nobody has asked
-	follows *follower // what ends with it
 
 	loose *http.Response // what the base gave, until it is certain who closes it
 	body  body
@@ -70,7 +64,7 @@ func (c *call) newAttempt() *attempt {
 // open gives the attempt its context and its alarm.
 func (a *attempt) open(c *call) {
 	a.c = c
-	a.makeContext()
+	a.life = newLifetime(c)
 	p := c.rules.Timeout
 	if p == nil {
 		return
@@ -219,7 +213,7 @@ func (a *attempt) release() {
 	}
 	a.c.t.alarms.drop(a)
 	a.permit.Release()
-	a.endContext()
+	a.life.end(nil)
 	if a.c.unlink != nil && !a.undecided.Load() {
 		a.c.unlink()
 	}
@@ -232,7 +226,7 @@ func (a *attempt) request() (*http.Request, error) {
 	if a.inner != nil {
 		return a.inner, nil
 	}
-	inner := c.req.WithContext(a.ctx)
+	inner := c.req.WithContext(a.context())
 	inner.Header = c.stamped(c.header)
 	if c.upload == nil {
 		return inner, nil

@@ -2,101 +2,138 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"net/http"
+	"sync"
 	"time"
 )
 
-// An attempt is the context of its own request, and costs as little as is asked
-// of it. Most bases ask for Done: then one of package context stands behind it.
-// Over net/http's Transport none does: it would keep its children in a map, of
-// which net/http makes one for each request, and in the memory of a service
-// that map was the dearest single part of a call. Only there, because over
-// another base the child may stand below a context that the base has put around
-// ours, to carry a value, and package context then needs a goroutine for each
-// child of one that is not its own.
+// lifetime is the context of an attempt, and costs what is asked of it. Most
+// bases ask for Done: then one of package context stands in. Over net/http's
+// Transport none does: it would keep its children in a map, of which net/http
+// makes one for each request, and in the memory of a service that map was the
+// dearest single part of a call. Only there, because over another base the
+// child may stand below a context that the base has put around ours, to carry a
+// value, and package context then needs a goroutine for each child of one that
+// is not its own.
+//
+// It is not a part of its attempt: net/http keeps contexts, for connections
+// that it waits for, longer than calls, and a call has the caller's body.
+type lifetime struct {
+	caller context.Context
+	direct bool // the base is net/http's, and nothing is around this
 
-// ending is whether a context has ended, and as what.
+	over    ending
+	mu      sync.Mutex // guards over, and what follows
+	life    any        // nil: nobody has asked for Done; its channel, or a *packaged
+	follows *follower  // what ends with it
+}
+
+// ending is whether a context has ended, and how.
 type ending uint8
 
 const (
-	alive ending = iota
-	cancelled
-	expired // by the deadline of the caller's
+	alive     ending = iota
+	cancelled        // by the attempt
+	left             // with the caller's
 )
 
-// makeContext gives the attempt its context.
-func (a *attempt) makeContext() {
-	a.ctx = a
-	if a.c.countsConnections() {
-		a.countConnections()
-		return
+// packaged is a context of package context.
+type packaged struct {
+	context.Context
+	cancel context.CancelCauseFunc
+}
+
+// newLifetime makes it for an attempt of c.
+func newLifetime(c *call) *lifetime {
+	_, plain := c.base().(*http.Transport)
+	return &lifetime{caller: c.ctx, direct: plain && !c.countsConnections()}
+}
+
+// context is that of the attempt's request: its lifetime, or one with a hook
+// around it.
+func (a *attempt) context() context.Context {
+	if !a.life.direct && a.c.countsConnections() {
+		return a.countConnections()
 	}
-	_, a.direct = a.c.base().(*http.Transport)
+	return a.life
+}
+
+// cause is why the attempt's context has ended.
+func (a *attempt) cause() error {
+	a.mu.Lock()
+	struck := a.struck
+	a.mu.Unlock()
+	if struck != nil {
+		return struck
+	}
+	return context.Cause(a.life)
 }
 
 // Done is closed when the attempt has ended, with its response's body, or the
 // caller's context has.
-func (a *attempt) Done() <-chan struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.life == nil {
-		a.live()
+func (l *lifetime) Done() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.life == nil {
+		l.live()
 	}
-	if done, ok := a.life.(chan struct{}); ok {
+	if done, ok := l.life.(chan struct{}); ok {
 		return done
 	}
-	return a.life.(context.Context).Done()
+	return l.life.(*packaged).Done()
 }
 
 // live makes what Done needs. With the lock.
-func (a *attempt) live() {
-	caller := a.c.ctx
-	if !a.direct {
-		ctx, cancel := context.WithCancelCause(caller)
-		a.life = ctx
-		if a.over != alive {
-			cancel(a.why())
-			return
+func (l *lifetime) live() {
+	if !l.direct {
+		s := &packaged{}
+		s.Context, s.cancel = context.WithCancelCause(l.caller)
+		l.life = s
+		if l.over != alive {
+			s.cancel(nil)
 		}
-		a.follow(func() {
-			a.mu.Lock()
-			why := a.why()
-			a.mu.Unlock()
-			cancel(why)
-		})
 		return
 	}
 	done := make(chan struct{})
-	a.life = done
+	l.life = done
 	switch {
-	case a.over != alive:
+	case l.over != alive:
 		close(done)
-	case caller.Done() == nil:
-	case caller.Err() != nil: // AfterFunc's goroutine would come too late
-		a.over = endOf(caller)
+	case l.caller.Done() == nil:
+	case l.caller.Err() != nil: // AfterFunc's goroutine would come too late
+		l.over = left
 		close(done)
 	default:
-		stop := context.AfterFunc(caller, a.endContext)
-		a.follow(func() { stop() })
+		stop := context.AfterFunc(l.caller, func() { l.end(nil) })
+		l.follow(func() { stop() })
 	}
 }
 
-// endContext ends it.
-func (a *attempt) endContext() {
-	e := endOf(a.c.ctx)
-	a.mu.Lock()
-	if a.over != alive {
-		a.mu.Unlock()
+// end ends it. why is the cause; net/http's Transport is not told.
+func (l *lifetime) end(why error) {
+	over := cancelled
+	if l.caller.Err() != nil {
+		over = left
+	}
+	l.mu.Lock()
+	if l.over != alive {
+		l.mu.Unlock()
 		return
 	}
-	a.over = e
-	if done, ok := a.life.(chan struct{}); ok {
+	if why != nil && l.life == nil && !l.direct {
+		l.live() // who asks later has to hear of it
+	}
+	l.over = over
+	if done, ok := l.life.(chan struct{}); ok {
 		close(done)
 	}
-	f := a.follows
-	a.follows = nil
-	a.mu.Unlock()
+	s, _ := l.life.(*packaged)
+	f := l.follows
+	l.follows = nil
+	l.mu.Unlock()
+	if s != nil {
+		s.cancel(why)
+	}
 	for f != nil {
 		next := f.next
 		f.end()
@@ -104,79 +141,64 @@ func (a *attempt) endContext() {
 	}
 }
 
-// endOf is as what a context ends that ends now, with its caller's or before.
-func endOf(caller context.Context) ending {
-	if errors.Is(caller.Err(), context.DeadlineExceeded) {
-		return expired
+// Err says whether, and how, it has ended.
+func (l *lifetime) Err() error {
+	err := l.caller.Err()
+	if err != nil {
+		l.end(nil) // AfterFunc's goroutine may be on its way
 	}
-	return cancelled
-}
-
-// why the attempt was cancelled; nil: it has ended by itself, or with the
-// caller. With the lock.
-func (a *attempt) why() error {
-	if a.struck == nil && a.overtaken.Load() {
-		return errOvertaken
-	}
-	return a.struck
-}
-
-// Err says whether, and as what, it has ended. The caller's end is known before
-// Done is closed.
-func (a *attempt) Err() error {
-	a.mu.Lock()
-	over := a.over
-	a.mu.Unlock()
-	switch over {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch l.over {
 	case cancelled:
 		return context.Canceled
-	case expired:
-		return context.DeadlineExceeded
+	case left:
+		return err
 	}
-	return a.c.ctx.Err()
+	return nil
 }
 
 // Deadline is the caller's. The attempt's own is not known: it moves.
-func (a *attempt) Deadline() (time.Time, bool) { return a.c.ctx.Deadline() }
+func (l *lifetime) Deadline() (time.Time, bool) { return l.caller.Deadline() }
 
-// Value is the caller's, or for package context what stands behind Done.
-func (a *attempt) Value(key any) any {
-	if !a.direct {
-		a.mu.Lock()
-		life := a.life
-		a.mu.Unlock()
-		if ctx, ok := life.(context.Context); ok {
-			return ctx.Value(key)
+// Value is the caller's, or for package context what stands in.
+func (l *lifetime) Value(key any) any {
+	if !l.direct {
+		l.mu.Lock()
+		s, _ := l.life.(*packaged)
+		l.mu.Unlock()
+		if s != nil {
+			return s.Value(key)
 		}
 	}
-	return a.c.ctx.Value(key)
+	return l.caller.Value(key)
 }
 
 // String keeps fmt from looking into it.
-func (a *attempt) String() string { return "transport.attempt" }
+func (l *lifetime) String() string { return "transport.lifetime" }
 
 // AfterFunc is what package context asks for to end a child of a context that
-// is not one of its own. It calls end once the attempt has ended, unless stop
-// comes before; end must return at once.
-func (a *attempt) AfterFunc(end func()) (stop func() bool) {
-	a.mu.Lock()
-	f := a.follow(end)
-	a.mu.Unlock()
+// is not one of its own. It calls end once this has ended, unless stop comes
+// before; end must return at once.
+func (l *lifetime) AfterFunc(end func()) (stop func() bool) {
+	l.mu.Lock()
+	f := l.follow(end)
+	l.mu.Unlock()
 	return f.stop
 }
 
-// follower ends with an attempt. Guarded by its lock.
+// follower ends with a lifetime. Guarded by its lock.
 type follower struct {
-	of   *attempt
+	of   *lifetime
 	end  func()
 	next *follower
 }
 
-// follow has end called when the attempt ends. With the lock.
-func (a *attempt) follow(end func()) *follower {
-	f := &follower{of: a, end: end}
-	if a.over == alive {
-		f.next, a.follows = a.follows, f
+// follow has end called at the end. With the lock.
+func (l *lifetime) follow(end func()) *follower {
+	f := &follower{of: l, end: end}
+	if l.over == alive {
+		f.next, l.follows = l.follows, f
 	} else {
 		go end() // who asks may hold a lock that it takes
 	}
@@ -185,10 +207,10 @@ func (a *attempt) follow(end func()) *follower {
 
 // stop says whether it comes before the end, and for the first time.
 func (f *follower) stop() bool {
-	a := f.of
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for at := &a.follows; *at != nil; at = &(*at).next {
+	l := f.of
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for at := &l.follows; *at != nil; at = &(*at).next {
 		if *at == f {
 			*at = f.next
 			return true

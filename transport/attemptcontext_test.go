@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,17 +23,9 @@ import (
 
 type ownKey struct{}
 
-// own is an attempt, below a context of a caller, over net/http's Transport or
-// over another base.
-func own(caller context.Context, direct bool) *attempt {
-	c := &call{t: &Transport{Base: noop{}}, req: &http.Request{}, ctx: caller, rules: &policies.Policy{}, up: &upstream{}}
-	if direct {
-		c.t.Base = &http.Transport{}
-	}
-	a := &c.first
-	a.c = c
-	a.makeContext()
-	return a
+// own is the context of an attempt below a caller's.
+func own(caller context.Context, direct bool) *lifetime {
+	return &lifetime{caller: caller, direct: direct}
 }
 
 // whatIsSeen uses a context in all the ways that package context has, before
@@ -107,6 +101,11 @@ func TestAttemptIsAContext(t *testing.T) {
 			f := &foreign{Context: value(), done: make(chan struct{})}
 			return f, func() { close(f.done) }
 		},
+		"the caller's has ended and is not of package context": func(*testing.T) (context.Context, func()) {
+			f := &foreign{Context: value(), done: make(chan struct{})}
+			close(f.done)
+			return f, func() {}
+		},
 		"the caller cancelled before": func(*testing.T) (context.Context, func()) {
 			ctx, cancel := context.WithCancel(value())
 			cancel()
@@ -128,9 +127,9 @@ func TestAttemptIsAContext(t *testing.T) {
 					time.Sleep(time.Hour - time.Since(began))
 					caller, ends = begin(t)
 					a := own(caller, direct)
-					defer a.endContext()
+					defer a.end(nil)
 					if ends == nil {
-						ends = a.endContext
+						ends = func() { a.end(nil) }
 					}
 					got := whatIsSeen(a, ends)
 					if len(got) != len(want) {
@@ -161,7 +160,7 @@ func (f *foreign) Done() <-chan struct{} { return f.done }
 func (f *foreign) Err() error {
 	select {
 	case <-f.done:
-		return context.Canceled
+		return errOther
 	default:
 		return nil
 	}
@@ -186,7 +185,7 @@ func TestChildrenOfAnAttemptThatEnds(t *testing.T) {
 				}
 			})
 		}
-		all.Go(func() { a.endContext() })
+		all.Go(func() { a.end(nil) })
 		all.Go(cancelCaller)
 		all.Wait()
 		a.mu.Lock()
@@ -207,8 +206,8 @@ func TestFollowers(t *testing.T) {
 	if !second() || second() {
 		t.Error("it is stopped once, and before the end")
 	}
-	a.endContext()
-	a.endContext()
+	a.end(nil)
+	a.end(nil)
 	last := a.AfterFunc(func() { told <- "last" })
 	if first() || last() {
 		t.Error("it was stopped after the end")
@@ -218,15 +217,25 @@ func TestFollowers(t *testing.T) {
 	}
 }
 
-// TestDoneAfterTheEnd: who asks only then learns of it.
+// TestDoneAfterTheEnd: who asks only then learns of it, and nobody learns of it
+// from Err while Done is open.
 func TestDoneAfterTheEnd(t *testing.T) {
 	for _, direct := range []bool{true, false} {
-		a := own(context.Background(), direct)
-		a.endContext()
-		select {
-		case <-a.Done():
-		default:
-			t.Errorf("over net/http %v: Done is open", direct)
+		ended := own(context.Background(), direct)
+		ended.end(nil)
+		caller, cancel := context.WithCancel(context.Background())
+		left := own(caller, direct)
+		left.Done()
+		cancel()
+		if err := left.Err(); err != context.Canceled {
+			t.Errorf("over net/http %v: %v after the caller's end", direct, err)
+		}
+		for _, l := range []*lifetime{ended, left} {
+			select {
+			case <-l.Done():
+			default:
+				t.Errorf("over net/http %v: Done is open, and Err is %v", direct, l.Err())
+			}
 		}
 	}
 }
@@ -288,8 +297,8 @@ func TestOwnContextOverHTTP(t *testing.T) {
 	defer close(release)
 	var seen atomic.Value
 	base := &http.Transport{Proxy: func(req *http.Request) (*url.URL, error) {
-		a, _ := req.Context().(*attempt)
-		seen.Store(a != nil && a.direct)
+		l, _ := req.Context().(*lifetime)
+		seen.Store(l != nil && l.direct)
 		return nil, nil
 	}}
 	defer base.CloseIdleConnections()
@@ -334,5 +343,103 @@ func TestOwnContextOverHTTP(t *testing.T) {
 	var info Info
 	if err := call(WithInfo(context.Background(), &info), "/hangs"); !errors.Is(err, ErrAttemptTimeout) || seen.Load() != false {
 		t.Errorf("with a hook in between: %v, own %v", err, seen.Load())
+	}
+}
+
+// TestTimeoutBesideTheCallersRead: a retry waits for a Read of the request's body
+// that the base began; a timeout meanwhile comes out as what it is.
+func TestTimeoutBesideTheCallersRead(t *testing.T) {
+	// It answers before it has read the body, which net/http's server does not.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			go func() {
+				c.Read(make([]byte, 4096))
+				fmt.Fprintf(c, "HTTP/1.1 503 no\r\nContent-Length: 20000\r\n\r\n%s", strings.Repeat("x", 20_000))
+			}()
+		}
+	}()
+	for want, timeout := range map[error]policies.Timeout{
+		ErrAttemptTimeout: {Attempt: 200 * time.Millisecond, Total: time.Minute},
+		ErrTotalTimeout:   {Attempt: 20 * time.Second, Total: 300 * time.Millisecond},
+	} {
+		base := &http.Transport{}
+		tr := &Transport{Base: base, Agent: alone(t), random: func() float64 { return 0.01 }, Policies: compile(t, policies.Policy{
+			Match: []policies.Match{{Host: "127.0.0.1"}}, Timeout: &timeout,
+			Retry: &policies.Retry{MaxAttempts: 2}, CircuitBreaker: &policies.CircuitBreaker{Disabled: true},
+		})}
+		reads, writes := io.Pipe()
+		go writes.Write([]byte("some"))
+		req, err := http.NewRequest(http.MethodPut, "http://"+l.Addr().String(), reads)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tr.RoundTrip(req); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+		writes.Close()
+		base.CloseIdleConnections()
+	}
+}
+
+// canary is a request body that tells when it is gone from memory.
+type canary struct{ *strings.Reader }
+
+func (*canary) Close() error { return nil }
+
+func newCanary(gone *atomic.Int32) *canary {
+	b := &canary{strings.NewReader("x")}
+	runtime.AddCleanup(b, func(int) { gone.Add(1) }, 0)
+	return b
+}
+
+// TestNothingKeepsACall that is over: net/http keeps its context, for a
+// connection that it waited for, and must not keep the caller's body with it.
+func TestNothingKeepsACall(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		time.Sleep(time.Millisecond)
+	}))
+	defer srv.Close()
+	tr := &Transport{Base: &http.Transport{}, Agent: alone(t), Policies: compile(t, policies.Policy{
+		Match:       []policies.Match{{Host: "127.0.0.1"}},
+		Connections: &policies.Connections{MaxPerHost: 1},
+		Retry:       &policies.Retry{Disabled: true},
+	})}
+	defer tr.CloseIdleConnections()
+	const calls = 30
+	var gone atomic.Int32
+	var all sync.WaitGroup
+	for range calls {
+		all.Go(func() {
+			req, err := http.NewRequest(http.MethodPost, srv.URL, newCanary(&gone))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		})
+	}
+	all.Wait()
+	// The newest may lie on a stack.
+	for end := time.Now().Add(10 * time.Second); gone.Load() < calls-1; runtime.Gosched() {
+		if runtime.GC(); time.Now().After(end) {
+			t.Fatalf("of %d bodies of calls that are over, %d are kept", calls, calls-gone.Load())
+		}
 	}
 }

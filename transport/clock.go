@@ -132,9 +132,9 @@ func (a *attempt) fire() {
 		}
 		a.struck = newTimeout(kind, a.c.up.name, idle)
 	}
-	inBody := a.phase >= reading
+	struck, inBody := a.struck, a.phase >= reading
 	a.mu.Unlock()
-	a.endContext()
+	a.life.end(struck)
 	if inBody {
 		// A base that does not watch the context between the headers and the
 		// end of the body lets go of the Read when the body is closed.

@@ -124,7 +124,7 @@ func (h *hedge) begin() {
 	a := &attempt{begun: c.since()}
 	a.undecided.Store(true)
 	a.open(c)
-	a.inner = c.req.Clone(a.ctx)
+	a.inner = c.req.Clone(a.context())
 	a.inner.Header = c.stamped(c.header.Clone())
 	h.second = a
 	h.mu.Unlock()
@@ -279,5 +279,5 @@ func (h *hedge) drop(out hedged) {
 // overtake cancels an attempt because the other one of its call has won.
 func (a *attempt) overtake() {
 	a.overtaken.Store(true)
-	a.endContext()
+	a.life.end(errOvertaken)
 }

@@ -30,7 +30,7 @@ func (a *attempt) admit() error {
 		began := c.since()
 		defer func() { c.waited += c.since() - began }()
 	}
-	permit, err := c.up.limits.Acquire(a.ctx)
+	permit, err := c.up.limits.Acquire(a.life)
 	if err != nil {
 		return a.refuse(a.refusal(ErrBulkheadFull, err))
 	}
@@ -55,7 +55,7 @@ func (a *attempt) admit() error {
 // for it and for the attempt timeout.
 func (a *attempt) take() error {
 	at := clock()
-	waited, err := a.c.up.limits.TakeAt(a.ctx, at)
+	waited, err := a.c.up.limits.TakeAt(a.life, at)
 	if !waited {
 		a.since = at.Sub(a.c.start)
 	}
@@ -73,7 +73,7 @@ func (a *attempt) circuit() error {
 	a.c.circuit(b.follow())
 	t, ok, wait := b.admit()
 	if !ok && b.probing() {
-		if p := b.host.Probe(a.ctx); p.Given() {
+		if p := b.host.Probe(a.life); p.Given() {
 			a.probe, t, ok = &probe{p, a.c.since() + client.ProbeTime}, hostsProbe, true
 		}
 	}
@@ -94,12 +94,7 @@ func (a *attempt) refusal(reason, err error) error {
 	case c.ctx.Err() != nil:
 		return context.Cause(c.ctx)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.struck != nil { // the total timeout, by way of the attempt's context
-		return a.struck
-	}
-	return err
+	return a.cause() // the total timeout
 }
 
 // refuse gives back what was held, tells of it, and returns the error.

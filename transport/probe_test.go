@@ -24,7 +24,7 @@ func TestProbeOutOfTimeIsCancelled(t *testing.T) {
 				a.probe = &probe{ends: client.ProbeTime}
 			}
 			a.startClock()
-			<-a.ctx.Done()
+			<-a.life.Done()
 			if took := c.since(); took != want {
 				t.Errorf("probe %v: cancelled after %v, want %v", given, took, want)
 			}

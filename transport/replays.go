@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"net/http/httptrace"
 	"sync/atomic"
 )
@@ -15,10 +16,10 @@ func (c *call) countsConnections() bool {
 	return (c.info != nil || c.t.Observe != nil || c.rules.Idempotency != nil) && (c.upload == nil || c.upload.get == nil)
 }
 
-func (a *attempt) countConnections() {
+func (a *attempt) countConnections() context.Context {
 	c := a.c
 	var got atomic.Int32
-	a.ctx = httptrace.WithClientTrace(a.ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+	return httptrace.WithClientTrace(a.life, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
 		if got.Add(1) > 1 {
 			c.replays.Add(1)
 			c.t.tell(c.event(Replayed))

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -102,7 +101,7 @@ func (u *upload) open(a *attempt) (io.ReadCloser, error) {
 		}
 		r.own = body
 	case again:
-		if err := earlier.wait(a.ctx); err != nil {
+		if err := earlier.wait(a); err != nil {
 			return nil, err
 		}
 	}
@@ -293,7 +292,7 @@ const letGo = time.Second
 
 // wait ends the view, for the base has ended its attempt and not every base
 // closes the body, and waits for a Read that is still under way.
-func (r *uploadReader) wait(ctx context.Context) error {
+func (r *uploadReader) wait(a *attempt) error {
 	if r == nil {
 		return nil
 	}
@@ -313,7 +312,7 @@ func (r *uploadReader) wait(ctx context.Context) error {
 		return nil
 	case <-timer.C:
 		return errBodyBusy
-	case <-ctx.Done():
-		return errors.Join(errBodyBusy, context.Cause(ctx))
+	case <-a.life.Done():
+		return errors.Join(errBodyBusy, a.cause())
 	}
 }
