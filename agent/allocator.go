@@ -45,6 +45,7 @@ type process struct {
 	holders  map[int]*holder
 	outcomes map[int]*circuit // by outcome cell
 	sought   time.Duration    // when room among them was last made
+	newest   int              // where to look for the next
 	epochs   [page.Cells]uint16
 	session  *session // nil: no connection
 	dead     bool

@@ -32,7 +32,7 @@ const (
 type circuits struct {
 	all    map[circuitKey]*circuit
 	due    map[*circuit]struct{} // with a time to come again
-	free   []int                 // entries of the control page
+	free   []int                 // entries of the control page, the longest free first
 	begun  map[int]int           // by uid
 	starts map[*circuit]int      // the uid that began it
 	sought map[int]time.Duration // by uid: when room was last made for it
@@ -53,7 +53,7 @@ func newCircuits() circuits {
 		inPage: page.Outcomes, ofUser: maxCircuitsPerUID,
 	}
 	for i := range c.free {
-		c.free[i] = page.Circuits - 1 - i
+		c.free[i] = i
 	}
 	return c
 }
@@ -87,15 +87,17 @@ func (a *Agent) openCircuit(p *process, key circuitKey, now time.Duration) wire.
 		answer.Reason = why
 		return answer
 	}
-	i := 0
-	for p.outcomes[i] != nil {
-		i++
-	}
 	if p.outcomes == nil {
 		p.outcomes = map[int]*circuit{}
 	}
-	p.outcomes[i] = c
-	one := &caller{uid: p.id.uid, cell: p.page.Outcome(i)}
+	// Neither a cell nor an entry that has come free is used again soon: who had
+	// it may not have heard of that.
+	i := p.newest
+	for p.outcomes[i] != nil {
+		i = (i + 1) % page.Outcomes
+	}
+	p.outcomes[i], p.newest = c, (i+1)%page.Outcomes
+	one := &caller{uid: p.id.uid, cell: p.page.Outcome(i), index: i, got: now}
 	one.cell.Clean()
 	one.anew(now)
 	one.ownAt = one.seen.Own
@@ -120,14 +122,13 @@ func (a *Agent) circuit(key circuitKey, uid int) (*circuit, string) {
 	case len(a.circuits.free) == 0 && !a.roomOnHost(uid, true):
 		return nil, "the host has 4000 circuits already"
 	}
-	last := len(a.circuits.free) - 1
-	c := &circuit{key: key, entry: a.circuits.free[last], set: *set, callers: map[*process]*caller{}, show: a.showCircuit}
+	c := &circuit{key: key, entry: a.circuits.free[0], set: *set, callers: map[*process]*caller{}, show: a.showCircuit}
 	c.word = a.control.Circuit(c.entry) // of an earlier use: its epoch goes on
 	if c.word != 0 {
 		c.change(page.CircuitClosed, 0, a.now(), "new")
 	}
 	a.control.SetPause(c.entry, 0)
-	a.circuits.free = a.circuits.free[:last]
+	a.circuits.free = a.circuits.free[1:]
 	a.circuits.all[key] = c
 	a.circuits.begun[uid]++
 	a.circuits.starts[c] = uid

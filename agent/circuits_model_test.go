@@ -142,7 +142,7 @@ func (w *town) open(c *citizen, key circuitKey) {
 	had, full := c.held(key), len(c.proc.outcomes) >= w.a.circuits.inPage
 	sought := w.seeking(c)
 	cell := w.a.openCircuit(c.proc, key, w.a.now())
-	w.gaveWay(c)
+	w.gaveWay()
 	if _, shared := w.policy[key.upstream]; !shared {
 		if cell.Index >= 0 || cell.Reason == "" {
 			w.broken("a cell of %v, which is not the host's: %+v", key, cell)

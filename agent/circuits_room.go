@@ -7,36 +7,34 @@ import (
 
 	"github.com/resagent/resagent/agent/page"
 	"github.com/resagent/resagent/agent/wire"
+	"github.com/resagent/resagent/policies"
 )
 
 // Where there is no room for a circuit, those give way that are closed and that
-// nobody calls: a process that calls ever other authorities shares those that
-// it calls now. Who calls one of the others again asks for its cell again.
+// nobody has called for long: a process that calls ever other authorities shares
+// those that it calls now. Who calls one of the others again asks for its cell
+// again.
 
 const (
-	// cellRests is how long a process has not called an authority whose cell
-	// another one gets. circuitRests is how long nobody has: then what they
-	// say counts no more.
-	cellRests    = time.Minute
+	// circuitRests is how long: then what was said of calls counts no more.
 	circuitRests = remembered
 	// seekEvery is how often cells are read to make room in a page, and for a
-	// user on the host; cellsSought bounds how many for that.
+	// user on the host; cellsSought bounds how many for that, and cellsAtOnce
+	// how many are taken.
 	seekEvery   = time.Second
 	cellsSought = 10 * cellsAtOnce
 )
 
-// mayGiveWay says whether nothing hangs on the circuit but who calls it.
-func (c *circuit) mayGiveWay() bool {
-	return c.word.State() == page.CircuitClosed && c.forced == nil && c.next == 0
+// mayGiveWay says whether nothing hangs on the circuit but who calls it. Of
+// mode proportional that is not known: its calls are not counted.
+func (a *Agent) mayGiveWay(c *circuit, now time.Duration) bool {
+	return c.word.State() == page.CircuitClosed && c.forced == nil && c.next == 0 &&
+		c.set.Mode != policies.ModeProportional && a.control.Pause(c.entry) <= now
 }
 
 // takeCell takes a circuit's cell back from a process, and tells it.
 func (a *Agent) takeCell(c *circuit, p *process, why string) {
-	for i, one := range p.outcomes {
-		if one == c {
-			delete(p.outcomes, i)
-		}
-	}
+	delete(p.outcomes, c.callers[p].index)
 	c.left(p)
 	if p.session != nil {
 		sendGone(p, wire.Cell{Upstream: c.key.upstream, Authority: c.key.authority, Kind: wire.CircuitBreaker, Index: -1, Reason: why})
@@ -50,7 +48,7 @@ func (a *Agent) roomInPage(p *process, now time.Duration) bool {
 	}
 	p.sought = now
 	for _, c := range p.outcomes {
-		if c.mayGiveWay() && c.callers[p].quiet(now) >= cellRests {
+		if a.mayGiveWay(c, now) && c.callers[p].quiet(now) >= circuitRests {
 			a.takeCell(c, p, "not called for a while, and others were")
 			a.dropCircuit(c)
 		}
@@ -66,24 +64,24 @@ func (a *Agent) roomOnHost(uid int, anybodys bool) bool {
 		return false
 	}
 	a.circuits.sought[uid] = now
-	found, read := false, 0
+	taken, read := 0, 0
 	for _, c := range a.circuits.all {
-		if !c.mayGiveWay() || !anybodys && a.circuits.starts[c] != uid {
+		if !a.mayGiveWay(c, now) || !anybodys && a.circuits.starts[c] != uid {
 			continue
 		}
-		if read += len(c.callers); read > cellsSought {
+		if read += len(c.callers); read > cellsSought || taken > cellsAtOnce {
 			break
 		}
 		if c.calledWithin(circuitRests, now) {
 			continue
 		}
+		taken += len(c.callers)
 		for p := range c.callers {
 			a.takeCell(c, p, "nobody has called it for a while, and others were")
 		}
 		a.dropCircuit(c)
-		found = true
 	}
-	return found
+	return taken > 0
 }
 
 func (c *circuit) calledWithin(d, now time.Duration) bool {
@@ -97,5 +95,5 @@ func (c *circuit) calledWithin(d, now time.Duration) bool {
 
 // quiet is how long the process has not called since it got the cell.
 func (c *caller) quiet(now time.Duration) time.Duration {
-	return now - max(c.at, c.cell.Read().Last)
+	return now - max(c.got, c.cell.Read().Last)
 }

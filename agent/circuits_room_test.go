@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/resagent/resagent/agent/page"
+	"github.com/resagent/resagent/policies"
 )
 
 // What the model knows of who gives way.
@@ -34,20 +35,15 @@ func (w *town) seeking(c *citizen) seeking {
 	return seeking{now < c.proc.sought+seekEvery, ok && now < last+seekEvery}
 }
 
-// gaveWay takes in which cells the agent took back when a process asked for
-// one: its own of authorities that it has not called for a minute, others' of
-// those that nobody has for ten.
-func (w *town) gaveWay(asking *citizen) {
+// gaveWay takes in which cells the agent took back: of authorities that their
+// process has not called for long.
+func (w *town) gaveWay() {
 	for _, c := range w.all {
 		for key := range c.calls {
 			if c.away || c.held(key) {
 				continue
 			}
-			rests := circuitRests
-			if c == asking {
-				rests = cellRests
-			}
-			if rested := w.a.now() - c.last[key]; rested < rests {
+			if rested := w.a.now() - c.last[key]; rested < circuitRests {
 				w.broken("process %d called %v %v ago, and its cell was taken", c.proc.id.pid, key, rested)
 			}
 			if _, ordered := w.orders[key.upstream]; ordered {
@@ -61,12 +57,12 @@ func (w *town) gaveWay(asking *citizen) {
 // noRoom looks into why a process got no cell.
 func (w *town) noRoom(c *citizen, key circuitKey, full bool, sought seeking, why string) {
 	t, now := &w.a.circuits, w.a.now()
-	idle := func(one *circuit, d time.Duration) bool {
-		if one.word.State() != page.CircuitClosed || one.forced != nil || one.next != 0 {
+	idle := func(one *circuit) bool {
+		if one.set.Mode == policies.ModeProportional || one.word.State() != page.CircuitClosed || one.forced != nil || one.next != 0 {
 			return false
 		}
 		for _, other := range w.all {
-			if who := one.callers[other.proc]; who != nil && now-max(other.last[one.key], who.at) < d+lastUnit {
+			if who := one.callers[other.proc]; who != nil && now-max(other.last[one.key], who.got) < circuitRests+lastUnit {
 				return false
 			}
 		}
@@ -78,8 +74,8 @@ func (w *town) noRoom(c *citizen, key circuitKey, full bool, sought seeking, why
 			w.broken("process %d has %d cells, and got none for %v: %s", c.proc.id.pid, len(c.proc.outcomes), key, why)
 		}
 		for _, one := range c.proc.outcomes {
-			alone := &circuit{key: one.key, word: one.word, forced: one.forced, next: one.next, callers: map[*process]*caller{c.proc: one.callers[c.proc]}}
-			if !sought.page && idle(alone, cellRests) {
+			alone := &circuit{key: one.key, set: one.set, word: one.word, forced: one.forced, next: one.next, callers: map[*process]*caller{c.proc: one.callers[c.proc]}}
+			if !sought.page && idle(alone) {
 				w.broken("process %d got no cell for %v, and %v could give way", c.proc.id.pid, key, one.key)
 			}
 		}
@@ -89,7 +85,7 @@ func (w *town) noRoom(c *citizen, key circuitKey, full bool, sought seeking, why
 			w.broken("user %d began %d circuits, %d are free, and there is none for %v: %s", c.proc.id.uid, n, len(t.free), key, why)
 		}
 		for _, one := range t.all {
-			if !sought.user && (!mine || t.starts[one] == c.proc.id.uid) && idle(one, circuitRests) {
+			if !sought.user && (!mine || t.starts[one] == c.proc.id.uid) && idle(one) {
 				w.broken("no circuit for %v (%s), and %v could give way", key, why, one.key)
 			}
 		}

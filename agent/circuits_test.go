@@ -164,9 +164,9 @@ func TestCircuitsAreBounded(t *testing.T) {
 }
 
 // A process that calls one authority more than its page has cells for gets the
-// cell of those that it has not called for a minute, and is told of each; those
-// that it calls stay. So do a user's circuits, and the host's, if any process
-// has called them in ten minutes.
+// cells of those that it has not called for ten minutes, and is told of each;
+// what it calls stays, what fails, and what asked to be left alone. So do a
+// user's circuits, and the host's, that no process has called.
 func TestCircuitsGiveWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := emptyTown(t, 4) // 0 and 3 are of user 0
@@ -176,33 +176,35 @@ func TestCircuitsGiveWay(t *testing.T) {
 			w.open(c, house(i))
 		}
 		w.open(other, house(1))
-		w.a.boot += cellRests - time.Second
+		w.a.boot += circuitRests - time.Second
 		w.call(c, house(2), 1, 0)
 		w.call(c, house(3), 0, 1)
+		w.a.control.SetPause(w.a.circuits.all[house(4)].entry, w.a.now()+time.Hour)
 		if cell := w.a.openCircuit(c.proc, house(page.Outcomes), w.a.now()); cell.Index >= 0 {
-			t.Fatalf("before a minute is over: %+v", cell)
+			t.Fatalf("before its time: %+v", cell)
 		}
 		w.a.boot += time.Second
 		w.open(c, house(page.Outcomes))
 		if w.err != nil {
 			t.Fatal(w.err)
 		}
-		if n := len(c.proc.outcomes); n != 3 || !c.held(house(2)) || !c.held(house(3)) || !c.held(house(page.Outcomes)) {
-			t.Errorf("%d cells are left, want those of what was called, is failing, and was asked for", n)
+		const stay = 3
+		if n := len(c.proc.outcomes); n != stay+1 || !c.held(house(2)) || !c.held(house(3)) || !c.held(house(4)) {
+			t.Errorf("%d cells are left, want those of what was called, fails, paused, and was asked for", n)
 		}
 		gone := map[string]bool{}
-		for range page.Outcomes - 2 {
+		for range page.Outcomes - stay {
 			m := said()
 			if m.Type != wire.Assign || m.Cell.Index != -1 || m.Cell.Reason == "" {
 				t.Fatalf("the process is told %+v", m)
 			}
 			gone[m.Cell.Authority] = true
 		}
-		if len(gone) != page.Outcomes-2 || gone[house(2).authority] || gone[house(3).authority] {
+		if len(gone) != page.Outcomes-stay || gone[house(2).authority] {
 			t.Errorf("the process is told of %d", len(gone))
 		}
-		if w.a.circuits.all[house(1)] == nil || len(w.a.circuits.all) != 4 {
-			t.Errorf("%d circuits are left, want three and the one that another process has", len(w.a.circuits.all))
+		if n := len(w.a.circuits.all); n != stay+2 || w.a.circuits.all[house(1)] == nil {
+			t.Errorf("%d circuits are left, want those of the cells, and the one that another process has", n)
 		}
 
 		w.a.circuits.ofUser = len(w.a.circuits.all)
@@ -210,15 +212,58 @@ func TestCircuitsGiveWay(t *testing.T) {
 		w.pass(calm + glance) // nobody looks at what has failed any more
 		w.a.boot += circuitRests - 3*time.Second
 		if cell := w.a.openCircuit(other.proc, house(9), w.a.now()); cell.Index >= 0 {
-			t.Fatalf("before ten minutes are over: %+v", cell)
+			t.Fatalf("before its time: %+v", cell)
 		}
 		w.call(other, house(1), 1, 0)
 		w.a.boot += 3 * time.Second
 		w.open(other, house(9))
-		if w.err != nil || !other.held(house(9)) || !other.held(house(1)) || len(w.a.circuits.all) != 2 {
-			t.Errorf("%v; %d circuits are left, want the one that was called and the one that was asked for", w.err, len(w.a.circuits.all))
+		if w.err != nil || !other.held(house(9)) || !other.held(house(1)) || !c.held(house(4)) || len(w.a.circuits.all) != 3 {
+			t.Errorf("%v; %d circuits are left, want the one that was called, the one that paused, and the one that was asked for", w.err, len(w.a.circuits.all))
 		}
 	})
+}
+
+// Others' failures, and their looks at a circuit, do not make a process look as
+// if it called; circuits of mode proportional, of which no call is counted, stay.
+func TestCircuitsOfOthersTroubleGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := emptyTown(t, 4)
+		c, other := w.all[0], w.all[3]
+		w.a.circuits.inPage = 2
+		for i := range 2 {
+			w.open(c, house(i))
+			w.open(other, house(i))
+		}
+		for range 20 {
+			for i := range 2 {
+				w.call(other, house(i), 5, 1)
+			}
+			w.pass(time.Minute)
+		}
+		w.open(c, house(2))
+		if w.err != nil || !c.held(house(2)) {
+			t.Errorf("no cell after twenty minutes: %v", w.err)
+		}
+		w.reload("a", 2)
+		w.pass(time.Hour)
+		w.open(c, house(3)) // one cell is free
+		if cell := w.a.openCircuit(c.proc, house(4), w.a.now()); cell.Index >= 0 || !c.held(house(2)) {
+			t.Errorf("a circuit of mode proportional gave way: %+v", cell)
+		}
+	})
+}
+
+// What has come free is not used again soon: who had it may not have heard.
+func TestCircuitsComeFreeForLater(t *testing.T) {
+	w := emptyTown(t, 1)
+	c := w.all[0]
+	first := w.a.openCircuit(c.proc, house(0), w.a.now())
+	w.a.takeCell(w.a.circuits.all[house(0)], c.proc, "test")
+	w.a.dropCircuit(w.a.circuits.all[house(0)])
+	second := w.a.openCircuit(c.proc, house(1), w.a.now())
+	if second.Index == first.Index || second.Entry == first.Entry {
+		t.Errorf("%+v, and right after it came free %+v", first, second)
+	}
 }
 
 // listen gives a process a connection, and what the agent says on it.

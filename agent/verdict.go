@@ -19,8 +19,10 @@ const parts = 10
 // them. Nothing in it is believed: counts that go backwards or leap count as
 // nothing, and what one process says never opens a circuit that others use.
 type caller struct {
-	uid  int
-	cell *page.Outcome
+	uid   int
+	cell  *page.Outcome
+	index int           // of the cell
+	got   time.Duration // when the process got it
 
 	seen   page.Tally
 	at     time.Duration // of the newest reading

@@ -108,9 +108,11 @@ func (b *breaker) follow() change {
 			was = open
 		}
 	}
+	before := client.Word(b.adopted.Load())
 	defer b.adopted.Store(uint64(w))
 	switch {
 	case w.Epoch() == 0: // it never changed
+	case before.Epoch() == 0 && w.State() == client.CircuitClosed && !w.Forced(): // nor since there is a word
 	case w.State() == client.CircuitOpen, w.State() == client.CircuitHalfOpen:
 		now := time.Now()
 		left := max(0, w.Until()-client.SinceBoot(now))

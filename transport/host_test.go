@@ -211,3 +211,31 @@ func TestPauseOfTheHost(t *testing.T) {
 		t.Errorf("%d calls were sent, want 1", n)
 	}
 }
+
+// TestCellThatComesBack: while a circuit is not called the agent may need its
+// cell for another one. That the cell comes back with the word it had, or the
+// one of another, closed circuit before it, says nothing about the process's own
+// opening.
+func TestCellThatComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(shop)
+		b := newBreaker(settings(), time.Now())
+		b.host = s
+		s.word.Store(uint64(page.NewCircuit(page.CircuitClosed, false, 3, 0)))
+		b.follow()
+		for range 20 {
+			one(b, failure)
+		}
+		for range 4 { // its probes fail: for longer each time
+			time.Sleep(b.left())
+			one(b, failure)
+		}
+		left, word := b.left(), s.word.Load()
+		s.word.Store(0)
+		b.follow()
+		s.word.Store(word)
+		if ch := b.follow(); ch != unchanged || b.state() != open || b.left() != left {
+			t.Errorf("changed: %v; %v for %v, want open for %v", ch, b.state(), b.left(), left)
+		}
+	})
+}

@@ -17,8 +17,11 @@ const (
 	probeWait = 5 * time.Millisecond
 	// probeAgain is how soon after a no the agent is asked again.
 	probeAgain = 10 * time.Millisecond
-	// cellAgain is the same for cells, of all circuits together.
+	// cellAgain is the same for cells, of all circuits together. newAgain is for
+	// how long a circuit that is new does not ask before its first call has
+	// ended: one that is called often comes first.
 	cellAgain = time.Second
+	newAgain  = time.Minute
 	// maxCircuits is how many circuits a session asks cells for again.
 	maxCircuits = 4096
 )
@@ -80,10 +83,16 @@ func (s *Session) Circuit(name, authority string) *Circuit {
 		s.keepCircuit(c)
 	}
 	s.mu.Unlock()
-	if made {
+	if made && !s.refusedWithin(newAgain) {
 		c.open(s.link.Load())
 	}
 	return c
+}
+
+// refusedWithin says whether the agent had no cell in the last time d.
+func (s *Session) refusedWithin(d time.Duration) bool {
+	last := s.noCell.Load()
+	return last != 0 && time.Since(epoch)-time.Duration(last) < d
 }
 
 // keepCircuit has the session know a circuit by its key, in place of one
@@ -96,6 +105,7 @@ func (s *Session) keepCircuit(c *Circuit) {
 		for key, other := range s.circuits {
 			if other.bound.Load() == nil {
 				delete(s.circuits, key)
+				other.asked.Store(nil) // the answer will find nobody
 				break
 			}
 		}
@@ -111,15 +121,15 @@ func (c *Circuit) open(l *link) {
 	}
 }
 
-// want asks for a cell again: a call of about the time t found none. The agent
-// had no room, or needed it while this authority was not called.
-func (c *Circuit) want(t time.Time) {
+// want asks for a cell again: a call found none. The agent had no room, or
+// needed it while this authority was not called.
+func (c *Circuit) want() {
 	s := c.sess
-	l := s.link.Load()
-	if l == nil || l.control == nil || c.asked.Load() == l || int64(t.Sub(epoch)) < s.nextCell.Load() {
+	l, asked := s.link.Load(), c.asked.Load()
+	if l == nil || l.control == nil || asked == l || s.refusedWithin(cellAgain) {
 		return
 	}
-	if snap := s.Policies(); snap == nil || !c.shared(snap) {
+	if snap := s.Policies(); snap == nil || !c.shared(snap) || !c.asked.CompareAndSwap(asked, l) {
 		return
 	}
 	s.mu.Lock()
@@ -128,11 +138,9 @@ func (c *Circuit) want(t time.Time) {
 	}
 	known := s.circuits[c.key] == c
 	s.mu.Unlock()
-	if !known { // it is another policy's now
-		c.asked.Store(l)
-		return
+	if known { // else it is another policy's now
+		c.open(l)
 	}
-	c.open(l)
 }
 
 // shared says whether the host shares the circuit by a snapshot.
@@ -202,10 +210,12 @@ func (s *Session) circuitAssigned(w *wire.Cell) {
 	if c == nil {
 		return
 	}
-	c.asked.Store(nil)
+	answer := c.asked.Load() != nil // else it was taken
+	defer c.asked.Store(nil)
 	if p == nil || l == nil || l.control == nil || w.Index < 0 || w.Index >= page.Outcomes {
-		c.bound.Store(nil)
-		s.nextCell.Store(int64(time.Since(epoch) + cellAgain))
+		if c.bound.Store(nil); answer {
+			s.noCell.Store(int64(time.Since(epoch)))
+		}
 		return
 	}
 	s.outcomes[w.Index] = c
@@ -241,7 +251,7 @@ func (c *Circuit) Good(t time.Time) {
 		b.cell.Good(SinceBoot(t))
 		runtime.KeepAlive(b)
 	} else {
-		c.want(t)
+		c.want()
 	}
 }
 
@@ -253,7 +263,7 @@ func (c *Circuit) Bad(t time.Time) {
 		}
 		runtime.KeepAlive(b)
 	} else {
-		c.want(t)
+		c.want()
 	}
 }
 
@@ -296,6 +306,8 @@ func (c *Circuit) Own(t time.Time) {
 	if b := c.bound.Load(); b != nil {
 		b.cell.Own(SinceBoot(t))
 		runtime.KeepAlive(b)
+	} else {
+		c.want()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,8 +58,8 @@ func TestCircuitIsAskedForAgain(t *testing.T) {
 }
 
 // A circuit whose cell the agent took, because it was not called and others
-// were, asks for one again when it is called, but not more often than once a
-// second if there is no room.
+// were, asks for one at its next call, whenever that began; after a no not
+// again within a second.
 func TestCircuitWantsItsCellBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t)
@@ -67,42 +68,63 @@ func TestCircuitWantsItsCellBack(t *testing.T) {
 		c := d.s.Circuit("a", "http://a")
 		d.circuitCell(3)
 		d.said()
-		for _, call := range []func(time.Time){c.Good, func(t time.Time) { c.Bad(t) }} {
+		began := time.Now()
+		for what, call := range map[string]func(){
+			"good": func() { c.Good(began) }, "bad": func() { c.Bad(began) }, "own": func() { c.Own(began) },
+		} {
+			asks := func(when string, want bool) {
+				t.Helper()
+				call()
+				call()
+				if said := d.said(); want != slices.Equal(said, []string{"open"}) || !want && said != nil {
+					t.Errorf("%s, %s: the agent is told %q; a cell wanted: %v", what, when, said, want)
+				}
+			}
 			d.circuitCell(-1)
-			call(time.Now())
-			if said := d.said(); said != nil {
-				t.Errorf("right after a no the agent is told %q", said)
+			asks("after it was taken", true)
+			d.circuitCell(-1)
+			asks("right after a no", false)
+			if d.s.Circuit("a", "http://"+what); d.said() != nil {
+				t.Errorf("%s: right after a no a new circuit asks", what)
 			}
 			time.Sleep(cellAgain)
-			call(time.Now())
-			call(time.Now())
-			if said := d.said(); !slices.Equal(said, []string{"open"}) {
-				t.Errorf("of calls without a cell the agent is told %q, want that one is wanted", said)
-			}
+			asks("a second later", true)
 			d.circuitCell(3)
 			before := d.page.Outcome(3).Read()
-			call(time.Now())
-			if after := d.page.Outcome(3).Read(); after.Good+after.Bad != before.Good+before.Bad+1 {
-				t.Errorf("with the cell again: %+v, then %+v", before, after)
+			call()
+			if after := d.page.Outcome(3).Read(); after.Good+after.Bad+after.Own != before.Good+before.Bad+before.Own+1 {
+				t.Errorf("%s, with the cell again: %+v, then %+v", what, before, after)
 			}
 			d.said()
 		}
 		d.circuitCell(-1)
-		time.Sleep(cellAgain)
 		d.policies(policies.ScopeProcess)
 		d.said()
-		if c.Good(time.Now()); d.said() != nil {
+		if c.Good(began); d.said() != nil {
 			t.Error("a cell is wanted of a circuit that is the process's own")
 		}
-		d.policies(policies.ScopeHost)
-		d.said()
 		d.lose()
-		c.Good(time.Now())
-		d.welcome()
-		if said := d.said(); !slices.Equal(said, []string{"open"}) {
-			t.Errorf("a new connection is told %q", said)
+		if c.Good(began); d.said() != nil {
+			t.Error("a cell is wanted of nobody")
 		}
 	})
+}
+
+// One call in many goroutines asks once.
+func TestOneAsksForACell(t *testing.T) {
+	d := newDesk(t)
+	d.s.first = make(chan struct{})
+	d.policies(policies.ScopeHost)
+	c := d.s.Circuit("a", "http://a")
+	d.circuitCell(3)
+	d.circuitCell(-1)
+	d.said()
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() { c.Good(time.Now()) })
+	}
+	all.Wait()
+	d.opens(1)
 }
 
 // However many authorities are called, a session knows so many circuits, and

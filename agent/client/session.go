@@ -45,7 +45,7 @@ type Session struct {
 	lifeline atomic.Pointer[os.File]   // write end of that page's life pipe
 	running  atomic.Bool               // a goroutine looks after the connection
 	nextTry  atomic.Int64              // time.Duration since epoch
-	nextCell atomic.Int64              // the same; when a circuit without a cell asks for one again
+	noCell   atomic.Int64              // the same; when the agent last had none for a circuit, 0: it always had
 
 	trying sync.Mutex // held by the request that dials
 
