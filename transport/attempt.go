@@ -37,7 +37,7 @@ type attempt struct {
 
 	mu     sync.Mutex // guards what follows
 	phase  phase
-	since  time.Duration // when the phase began, since c.start; while waiting: when it was let through, 0: not known
+	since  time.Duration // when the phase began, since c.start; while waiting: when it was let through, or unknown
 	fires  time.Duration // when the alarm will, since c.start; 0: it is not set
 	struck error         // why the alarm cancelled the attempt
 

@@ -27,11 +27,15 @@ const (
 // drainTime is how long the rest of a discarded response may take.
 const drainTime = 100 * time.Millisecond
 
+// unknown is an attempt's since before it is let through, and after if that
+// took time.
+const unknown = -1
+
 // startClock begins the attempt timeout: what was waited in our own queue is
 // not the upstream's.
 func (a *attempt) startClock() {
 	now := a.since
-	if now == 0 {
+	if now == unknown {
 		now = a.c.since()
 	}
 	a.mu.Lock()

@@ -16,7 +16,7 @@ import (
 // last, so that none is spent on a call that is then refused.
 func (a *attempt) admit() error {
 	c := a.c
-	a.ticket = spent
+	a.ticket, a.since = spent, unknown
 	if c.total > 0 && a.begun >= c.total {
 		return a.refuse(c.totalTimeout())
 	}
@@ -30,36 +30,31 @@ func (a *attempt) admit() error {
 		began := c.since()
 		defer func() { c.waited += c.since() - began }()
 	}
-	permit, err := c.up.limits.Acquire(a.life)
-	if err != nil {
-		return a.refuse(a.refusal(ErrBulkheadFull, err))
+	var err error
+	permit, atOnce := c.up.limits.TryAcquire()
+	if !atOnce {
+		if permit, err = c.up.limits.Acquire(a.life); err != nil {
+			return a.refuse(a.refusal(ErrBulkheadFull, err))
+		}
 	}
 	a.permit = permit
 	if err := a.circuit(); err != nil {
 		return err
 	}
-	if c.rules.RateLimit != nil {
-		if err := a.take(); err != nil {
+	if !c.up.limits.TryTake() {
+		atOnce = false
+		if err := c.up.limits.Take(a.life); err != nil {
 			return a.refuse(a.refusal(ErrRateLimited, err))
 		}
 	}
 	was := a.ticket
-	err = a.circuit()
-	if a.ticket != was { // it was asked again, which may take its time
-		a.since = 0
+	if err := a.circuit(); err != nil {
+		return err
 	}
-	return err
-}
-
-// take takes a token. If that took no time, one reading of the clock will do
-// for it and for the attempt timeout.
-func (a *attempt) take() error {
-	at := clock()
-	waited, err := a.c.up.limits.TakeAt(a.life, at)
-	if !waited {
-		a.since = at.Sub(a.c.start)
+	if atOnce && a.ticket == was { // asked again, it may have taken its time
+		a.since = a.begun
 	}
-	return err
+	return nil
 }
 
 // circuit asks whether the attempt may pass, if that is not certain already. A

@@ -91,26 +91,13 @@ func (g *gate) take(b *binding, n int) bool {
 		return b.cell.Acquire(b.epoch, n)
 	}
 	if b.kind == private {
-		return g.bucket.AllowN(time.Now(), n)
+		return g.bucket.AllowN(clock(), n)
 	}
 	return b.cell.Take(b.epoch, n)
 }
 
-// acquire has n, at once or after waiting. A nil binding without an error
-// means that it is counted in extra.
-func (g *gate) acquire(ctx context.Context, n int) (*binding, error) {
-	if g.waiting.Load() == 0 {
-		b := g.bound.Load()
-		if b.kind != private || g.kind != wire.RateLimit {
-			if g.take(b, n) {
-				return b, nil
-			}
-		}
-	}
-	return g.wait(ctx, n)
-}
-
-// wait is acquire's slow path.
+// wait has n, at once or after waiting. A nil binding without an error means
+// that it is counted in extra.
 func (g *gate) wait(ctx context.Context, n int) (*binding, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err

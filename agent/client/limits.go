@@ -56,15 +56,30 @@ func (l *Limits) configure(p *policies.Policy) {
 // the policy's max_wait and as long as ctx allows. It is free where the policy
 // has no bulkhead. Errors: a [*Refused], or context.Cause(ctx).
 func (l *Limits) Acquire(ctx context.Context) (Permit, error) {
-	g := l.bulkhead
-	if !g.rules.Load().on {
-		return Permit{}, nil
+	if p, ok := l.TryAcquire(); ok {
+		return p, nil
 	}
-	b, err := g.acquire(ctx, 1)
+	g := l.bulkhead
+	b, err := g.wait(ctx, 1)
 	if err != nil {
 		return Permit{}, err
 	}
 	return Permit{gate: g, from: b}, nil
+}
+
+// TryAcquire is Acquire without waiting: false where there is no permit at
+// once, or others wait for one.
+func (l *Limits) TryAcquire() (Permit, bool) {
+	g := l.bulkhead
+	if !g.rules.Load().on {
+		return Permit{}, true
+	}
+	if g.waiting.Load() == 0 {
+		if b := g.bound.Load(); g.take(b, 1) {
+			return Permit{gate: g, from: b}, true
+		}
+	}
+	return Permit{}, false
 }
 
 // Permit is one call in flight. The zero Permit holds nothing.
@@ -85,30 +100,26 @@ func (p Permit) Release() {
 // max_wait and as long as ctx allows. It is free where the policy has no rate
 // limit. Errors as for Acquire.
 func (l *Limits) Take(ctx context.Context) error {
-	_, err := l.TakeAt(ctx, time.Now())
+	if l.TryTake() {
+		return nil
+	}
+	g := l.rate
+	if g.bound.Load().kind == private {
+		return g.takePrivate(ctx, g.rules.Load())
+	}
+	_, err := g.wait(ctx, 1)
 	return err
 }
 
-// TakeAt is Take for a caller that has just read the clock. If it did not
-// wait, now is still the time.
-func (l *Limits) TakeAt(ctx context.Context, now time.Time) (waited bool, err error) {
+// TryTake is Take without waiting: false where there is no token at once, or
+// others wait for one.
+func (l *Limits) TryTake() bool {
 	g := l.rate
-	r := g.rules.Load()
-	if !r.on {
-		return false, nil
+	if !g.rules.Load().on {
+		return true
 	}
 	b := g.bound.Load()
-	if b.kind == private {
-		if g.bucket.AllowN(now, 1) {
-			return false, nil
-		}
-		return true, g.takePrivate(ctx, r)
-	}
-	if g.waiting.Load() == 0 && g.take(b, 1) {
-		return false, nil
-	}
-	_, err = g.wait(ctx, 1)
-	return true, err
+	return (b.kind == private || g.waiting.Load() == 0) && g.take(b, 1)
 }
 
 // takePrivate waits on the process's own bucket, which keeps the order of

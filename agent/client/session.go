@@ -89,6 +89,9 @@ func (l life) close() {
 // epoch makes times comparable in an atomic integer.
 var epoch = time.Now()
 
+// clock is the time for measuring what passes. It reads one clock, time.Now two.
+func clock() time.Time { return epoch.Add(time.Since(epoch)) }
+
 var process Session
 
 // Default is the process's one session: what a transport uses that was given
