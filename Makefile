@@ -71,7 +71,7 @@ soak: ## Run 1,000,000 steps of the model, a disk store of 1,000,000 answers (4 
 	CHARGES=10000 $(GO) test -v -count 1 -timeout 60m -run 'ThroughKills|WithoutATransaction' ./idempotency/sqlitestore
 	SOAK= $(GO) test -count $(COUNT) -timeout 4h ./agent/... ./integration/... ./cmd/...
 	SOAK=$(SOAK) $(GO) test -race -v -count 1 -timeout 48h -run 'BulkheadThroughKills|FolderThroughKills' ./integration
-	SOAK=$(SOAK) $(GO) test -v -count 1 -timeout 48h -run 'SlopesStayFlat|UsersThroughKills|RateLimitOfMany|Outage$$|Amplif' ./integration
+	SOAK=$(SOAK) $(GO) test -v -count 1 -timeout 48h -run 'SlopesStayFlat|UsersThroughKills|RateLimitOfMany|Outage$$|Amplif|CircuitsFollow' ./integration
 
 lint: bin/staticcheck ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -d . ; exit 1; }
