@@ -161,7 +161,11 @@ func (a *attempt) report(o outcome, own bool) {
 	if b.slow > 0 {
 		o = a.timed(o, b.slow)
 	}
-	if b.host != nil && b.throttle == nil {
+	switch {
+	case b.host == nil:
+	case b.throttle != nil:
+		b.host.Want() // orders and pauses are the host's
+	default:
 		b.tellHost(t, p, o, own, a.c.start)
 	}
 	a.c.circuit(b.record(t, o))

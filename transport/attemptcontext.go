@@ -143,6 +143,12 @@ func (l *lifetime) end(why error) {
 
 // Err says whether, and how, it has ended.
 func (l *lifetime) Err() error {
+	l.mu.Lock()
+	s, _ := l.life.(*packaged)
+	l.mu.Unlock()
+	if s != nil {
+		return s.Err()
+	}
 	err := l.caller.Err()
 	if err != nil {
 		l.end(nil) // AfterFunc's goroutine may be on its way

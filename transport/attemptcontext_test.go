@@ -240,6 +240,31 @@ func TestDoneAfterTheEnd(t *testing.T) {
 	}
 }
 
+// TestErrTakesNoCause: who asks Err while the caller's end is on its way down does
+// not end the attempt without the caller's cause.
+func TestErrTakesNoCause(t *testing.T) {
+	for range 50 {
+		caller, cancel := context.WithCancelCause(context.Background())
+		for range 500 { // others of the caller's, which are told first
+			_, leave := context.WithCancel(caller)
+			defer leave()
+		}
+		l := own(caller, false)
+		l.Done()
+		var all sync.WaitGroup
+		all.Go(func() {
+			for l.Err() == nil {
+			}
+			<-l.Done()
+		})
+		cancel(errOther)
+		all.Wait()
+		if cause := context.Cause(l); cause != errOther {
+			t.Fatalf("the cause is %v", cause)
+		}
+	}
+}
+
 // TestCauseOfAnAttempt: a base that is not net/http's can ask why its time is
 // over, whether it asked for Done before or not.
 func TestCauseOfAnAttempt(t *testing.T) {

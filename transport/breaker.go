@@ -31,6 +31,7 @@ type breaker struct {
 
 	mu     sync.Mutex // guards changes of state, and:
 	opens  int        // openings since it was last closed
+	obeyed bool       // the newest of them was the host's
 	probes int        // under way in this half-open epoch
 	good   int        // probes of this epoch that succeeded
 	issued time.Time  // when the newest probe was let through
@@ -227,6 +228,7 @@ func (b *breaker) trip(t ticket, now time.Time) change {
 }
 
 func (b *breaker) openLocked(epoch uint64, now time.Time) {
+	b.obeyed = false
 	b.opens++
 	b.issued = time.Time{}
 	d := b.openFor()

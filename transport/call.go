@@ -59,9 +59,9 @@ func (c *call) since() time.Duration { return time.Since(c.start) }
 func (c *call) policy() {
 	before := c.t.table.Load()
 	s := c.t.session()
-	s.AttachAt(c.ctx, c.start)
+	took := s.AttachAt(c.ctx, c.start)
 	tab := c.t.tableFor(s)
-	if tab != before { // it may have waited for the agent's word
+	if took || tab != before { // it may have waited for the agent's word
 		c.first.begun = c.since()
 	}
 	if c.info, _ = c.ctx.Value(infoKey{}).(*Info); c.info != nil {

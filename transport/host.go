@@ -21,6 +21,7 @@ type hostCircuit interface {
 	Bad(time.Time)
 	Own(time.Time)
 	Slow()
+	Want()
 	Pause(time.Duration)
 	PausedUntil() time.Duration
 	Probe(context.Context) hostProbe
@@ -112,12 +113,12 @@ func (b *breaker) follow() change {
 	defer b.adopted.Store(uint64(w))
 	switch {
 	case w.Epoch() == 0: // it never changed
-	case before.Epoch() == 0 && w.State() == client.CircuitClosed && !w.Forced(): // nor since there is a word
+	case before.Epoch() == 0 && !b.obeyed && w.State() == client.CircuitClosed && !w.Forced(): // nor since there is a word
 	case w.State() == client.CircuitOpen, w.State() == client.CircuitHalfOpen:
 		now := time.Now()
 		left := max(0, w.Until()-client.SinceBoot(now))
 		if b.throttle == nil {
-			b.opens = max(1, b.opens)
+			b.obeyed, b.opens = true, max(1, b.opens)
 			b.issued = time.Time{}
 			b.word.Store(pack(open, epoch+1, now.Sub(b.born)+left))
 		}
@@ -127,7 +128,7 @@ func (b *breaker) follow() change {
 		}
 	default:
 		if b.throttle == nil {
-			b.opens = 0
+			b.obeyed, b.opens = false, 0
 			b.run.Store(0)
 			b.js.Store(newJudges(b.set))
 			b.word.Store(pack(closed, epoch+1, 0))

@@ -51,7 +51,7 @@ func (a *attempt) admit() error {
 	if err := a.circuit(); err != nil {
 		return err
 	}
-	if atOnce && a.ticket == was { // asked again, it may have taken its time
+	if atOnce && a.ticket == was && a.probe == nil { // asked again, it may have taken its time
 		a.since = a.begun
 	}
 	return nil

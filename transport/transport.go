@@ -88,6 +88,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // send is what the fallback wraps.
 func (c *call) send() (*http.Response, error) {
+	if c.rules.Fallback != nil {
+		c.first.begun = c.since() // a look at the disk, a wait for another call
+	}
 	c.mintKey()          // 3
 	c.setDeadline()      // 4
 	return c.withRetry() // 5, and by way of attempt 6 to 10

@@ -121,6 +121,13 @@ func (c *Circuit) open(l *link) {
 	}
 }
 
+// Want asks for a cell if there is none: for calls that are not counted.
+func (c *Circuit) Want() {
+	if c.bound.Load() == nil {
+		c.want()
+	}
+}
+
 // want asks for a cell again: a call found none. The agent had no room, or
 // needed it while this authority was not called.
 func (c *Circuit) want() {
@@ -173,9 +180,13 @@ func (s *Session) againCircuits(l *link) {
 		nowhere.cell = new(page.Outcome)
 		c.bound.Store(&nowhere)
 	}
-	all := append(bound, not...)
-	for _, c := range all[:min(len(all), page.Outcomes)] {
-		c.open(l)
+	s.noCell.Store(0) // another agent may have room
+	snap, room := s.Policies(), page.Outcomes
+	for _, c := range append(bound, not...) {
+		if room > 0 && (snap == nil || c.shared(snap)) {
+			room--
+			c.open(l)
+		}
 	}
 }
 

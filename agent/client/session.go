@@ -152,11 +152,17 @@ func (s *Session) Attach(ctx context.Context) {
 	}
 }
 
-// AttachAt is Attach for a caller that has just read the clock.
-func (s *Session) AttachAt(ctx context.Context, now time.Time) {
-	if s.snapshot.Load() != nil {
-		return
+// AttachAt is Attach for a caller that has just read the clock. It says whether
+// that may have taken time.
+func (s *Session) AttachAt(ctx context.Context, now time.Time) (took bool) {
+	if s.snapshot.Load() != nil || !s.running.Load() && int64(now.Sub(epoch)) < s.nextTry.Load() {
+		return false
 	}
+	s.attach(ctx, now)
+	return true
+}
+
+func (s *Session) attach(ctx context.Context, now time.Time) {
 	if !s.running.Load() && !s.try(now) {
 		return
 	}
