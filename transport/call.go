@@ -70,7 +70,8 @@ func (c *call) policy() {
 	c.up, c.authority = c.t.find(s, tab, c.req, c.start)
 	c.rules, c.header = c.up.policy, c.req.Header
 	if c.rules.Fallback != nil { // ages count by the wall clock
-		c.start = time.Now().Add(-c.since())
+		now := time.Now()
+		c.start = now.Add(-now.Sub(c.start))
 	}
 	c.openUpload()
 }

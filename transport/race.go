@@ -27,6 +27,7 @@ func (c *call) race(after time.Duration) (resp *http.Response, err error, late b
 		t: c.t, req: c.req.Clone(ctx), ctx: ctx, start: c.start, deadline: c.callersDeadline(),
 		up: c.up, authority: c.authority, rules: c.rules, tries: c.tries,
 	}
+	w.first.begun = c.since()
 	w.header = w.req.Header
 	if c.asks {
 		w.header = c.header.Clone()

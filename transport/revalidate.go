@@ -35,6 +35,7 @@ func (c *call) revalidate(stored *fallbackcache.Answer) {
 		up: c.up, authority: c.authority, rules: c.rules, tries: 1,
 		flight: f, behind: true, unlink: func() { cancel(nil) },
 	}
+	w.first.begun = c.since()
 	w.req.Cancel = nil //lint:ignore SA1019 it is the caller's end too
 	// The caller's own conditions are about the caller's copy.
 	for name := range w.req.Header {

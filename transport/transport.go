@@ -88,8 +88,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // send is what the fallback wraps.
 func (c *call) send() (*http.Response, error) {
-	if c.rules.Fallback != nil {
-		c.first.begun = c.since() // a look at the disk, a wait for another call
+	if k := c.t.Cache; c.rules.Fallback != nil && k != nil && (k.Dir != "" || k.Partition != nil) {
+		c.first.begun = c.since() // a look that may have taken time
 	}
 	c.mintKey()          // 3
 	c.setDeadline()      // 4
