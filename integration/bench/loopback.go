@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/resagent/resagent/policies"
 	"github.com/resagent/resagent/transport"
@@ -27,7 +32,20 @@ const (
 	// program has next to nothing, so its collector runs some hundred times a
 	// second, and what a call allocates weighs many times what it does elsewhere.
 	liveHeap = 64 << 20
-	besides  = ", 64 MiB of live heap"
+	// pace is how many calls a second all callers make together where it is not
+	// full speed.
+	pace = 20_000
+)
+
+// The situations, and what is measured in each.
+const (
+	partFull  = "loopback: full speed"
+	partHeap  = "loopback: full speed, 64 MiB of live heap"
+	partPaced = "loopback: 20,000 calls/s, 64 MiB of live heap"
+
+	throughput = "throughput"
+	late       = "p99"
+	processor  = "processor time of a call"
 )
 
 // Those that take turns over loopback.
@@ -36,6 +54,7 @@ const (
 	loopLeast = "http.Transport, with a context for each call"
 	loopBusy  = "http.Transport, with 1.5 us of computing for each call"
 	loopOurs  = "resagent, host-wide"
+	loopPeer  = "failsafe-go, equal stack"
 )
 
 // busy computes for a while before each call, and takes no memory: what any
@@ -88,7 +107,8 @@ func serve() error {
 }
 
 // loopback measures HTTP over loopback, bare and through the whole chain with
-// the limits of the host; then once more in the memory of a service.
+// the limits of the host: at full speed, the same in the memory of a service,
+// and there at a steady pace.
 func loopback(book *book) error {
 	set := limited(policies.ScopeHost)
 	up := set.Upstreams["upstream"]
@@ -114,75 +134,150 @@ func loopback(book *book) error {
 	}
 	defer s.Close()
 	pool := func() *http.Transport { return &http.Transport{MaxIdleConnsPerHost: 2 * callers} }
-	all := []stack{{loopBare, pool()}, {loopLeast, least{pool()}}, {loopBusy, busy{pool()}}, {loopOurs, &transport.Transport{Base: pool(), Agent: s}}}
+	all := []stack{
+		{loopBare, pool()},
+		{loopLeast, least{pool()}},
+		{loopBusy, busy{pool()}},
+		{loopOurs, &transport.Transport{Base: pool(), Agent: s}},
+		{loopPeer, failsafeStack(pool())},
+	}
 	url := "http://" + strings.TrimSpace(addr) + "/"
-	if err := turns(book, all, url, ""); err != nil {
+	if err := turns(book, all, url, partFull, 0); err != nil {
 		return err
 	}
 	live := make([]byte, liveHeap)
 	defer runtime.KeepAlive(live)
-	return turns(book, all, url, besides)
+	if err := turns(book, all, url, partHeap, 0); err != nil {
+		return err
+	}
+	return turns(book, all, url, partPaced, callers*time.Second/pace)
 }
 
-// turns has all of them call in turn.
-func turns(book *book, all []stack, url, where string) error {
-	rate, late := make([]Series, len(all)), make([]Series, len(all))
+// turns has all of them call in turn; each caller begins a call every so often.
+// 0: when the last one has ended.
+func turns(book *book, all []stack, url, part string, every time.Duration) error {
+	const kinds = 3
+	series := make([][kinds]Series, len(all))
 	for i, one := range all {
-		rate[i] = Series{Part: "loopback", Name: one.name + where + ", throughput", Unit: "calls/s"}
-		late[i] = Series{Part: "loopback", Name: one.name + where + ", p99", Unit: "ns"}
-		if _, err := rush(one, url, slice); err != nil { // connections are made
+		for k, kind := range [kinds]struct{ what, unit string }{{throughput, "calls/s"}, {late, "ns"}, {processor, "ns"}} {
+			series[i][k] = Series{Part: part, Name: one.name + ", " + kind.what, Unit: kind.unit}
+		}
+		if _, err := rush(one, url, slice, every); err != nil { // connections are made
 			return err
 		}
 	}
 	for round := range 4 * book.rounds {
 		for k := range all {
 			i := (round + k) % len(all) // each begins as often as the others
-			took, err := rush(all[i], url, slice)
+			before := worked()
+			took, err := rush(all[i], url, slice, every)
 			if err != nil {
 				return err
 			}
-			rate[i].Values = append(rate[i].Values, rounded(float64(len(took))/slice.Seconds()))
-			late[i].Values = append(late[i].Values, rounded(float64(took[len(took)*99/100])))
+			calls := float64(len(took))
+			for k, v := range [kinds]float64{calls / slice.Seconds(), float64(took[len(took)*99/100]), float64(worked()-before) / calls} {
+				series[i][k].Values = append(series[i][k].Values, rounded(v))
+			}
 		}
 	}
-	for _, s := range append(rate, late...) {
-		book.add(s)
+	for k := range kinds {
+		if every > 0 && k == 0 {
+			continue // it is given
+		}
+		for i := range all {
+			book.add(series[i][k])
+		}
 	}
 	return nil
 }
 
-// rush calls url at full speed for d and returns how long each call took,
-// sorted.
-func rush(t http.RoundTripper, url string, d time.Duration) ([]time.Duration, error) {
+// worked is the processor time that this process has used.
+func worked() time.Duration {
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		fail(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// rush has callers call url for d, and returns how long each call took, sorted.
+func rush(t http.RoundTripper, url string, d, every time.Duration) ([]time.Duration, error) {
 	took, errs := make([][]time.Duration, callers), make([]error, callers)
 	var all sync.WaitGroup
-	end := time.Now().Add(d)
+	start := time.Now()
 	for i := range callers {
 		all.Go(func() {
-			for began := time.Now(); began.Before(end) && errs[i] == nil; began = time.Now() {
-				req, err := http.NewRequest(http.MethodGet, url, nil)
-				if err != nil {
-					errs[i] = err
+			for n := time.Duration(0); errs[i] == nil; n++ {
+				time.Sleep(time.Until(start.Add(n*every + time.Duration(i)*every/callers))) // each at its own time
+				began := time.Now()
+				if began.Sub(start) >= d {
 					return
 				}
-				resp, err := t.RoundTrip(req)
-				if err != nil {
-					errs[i] = err
-					return
-				}
-				_, errs[i] = io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
+				errs[i] = one(t, url)
 				took[i] = append(took[i], time.Since(began))
 			}
 		})
 	}
 	all.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	out := slices.Concat(took...)
 	slices.Sort(out)
 	return out, nil
+}
+
+// one makes a call and reads its answer.
+func one(t http.RoundTripper, url string) error {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
+}
+
+// looped is a row of the budget. Why it is not met, the others of its table say.
+func looped(r *Results, what, part, kind, goal string, ok func(float64) bool) row {
+	of := func(part, name, kind string) float64 {
+		a, b := r.find(part, name+", "+kind), r.find(part, loopBare+", "+kind)
+		if a == nil || b == nil {
+			return math.NaN()
+		}
+		return summary(ratios(a, b, nil)).Center
+	}
+	why := fmt.Sprintf("client and server share two processors that are never idle, so what a call computes and allocates is taken from all calls. "+
+		"A context for each call alone, which any timeout needs, comes to %.2f, 1.5 us of computing to %.2f, failsafe-go's equal stack to %.2f",
+		of(part, loopLeast, kind), of(part, loopBusy, kind), of(part, loopPeer, kind))
+	if kind == late {
+		why += fmt.Sprintf("; at 20,000 calls/s, where there is time to spare, this one's is %.2f", of(partPaced, loopOurs, kind))
+	}
+	return ratio(r, what, goal, part, loopOurs+", "+kind, loopBare+", "+kind, ok, why)
+}
+
+// loopTable shows one situation: a line for each that took its turn, and beside
+// what was measured what it is of the bare transport's.
+func loopTable(b *bytes.Buffer, r *Results, part string) {
+	kinds := []string{throughput, late, processor}
+	kinds = slices.DeleteFunc(kinds, func(kind string) bool { return r.find(part, loopBare+", "+kind) == nil })
+	fmt.Fprintf(b, "\n## %s\n\n|  | %s |\n|%s\n", strings.ToUpper(part[:1])+part[1:], strings.Join(kinds, " | "), strings.Repeat(" --- |", len(kinds)+1))
+	for _, name := range []string{loopBare, loopLeast, loopBusy, loopOurs, loopPeer} {
+		fmt.Fprintf(b, "| %s |", name)
+		for _, kind := range kinds {
+			s, base := r.find(part, name+", "+kind), r.find(part, loopBare+", "+kind)
+			fmt.Fprintf(b, " %s", value(s.median(), s.Unit))
+			if s == base {
+				fmt.Fprintf(b, " %s |", spread(summary(s.Values)))
+				continue
+			}
+			of := summary(ratios(s, base, nil))
+			fmt.Fprintf(b, " (%.2f %s) |", of.Center, spread(of))
+		}
+		b.WriteByte('\n')
+	}
 }

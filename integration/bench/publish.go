@@ -56,6 +56,10 @@ Measured on %s: %s, %d processors, %s, %s. %d rounds of %s; the things of one ta
 	for _, s := range r.Series {
 		if !slices.Contains(done, s.Part) {
 			done = append(done, s.Part)
+			if strings.HasPrefix(s.Part, "loopback:") {
+				loopTable(&b, r, s.Part)
+				continue
+			}
 			table(&b, r.part(s.Part))
 		}
 	}

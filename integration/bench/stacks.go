@@ -64,7 +64,7 @@ func stacks(s *client.Session) ([]stack, error) {
 	return []stack{
 		{bare, noop{}},
 		{retryable, &retryablehttp.RoundTripper{Client: retry}},
-		{failsafe, failsafeStack()},
+		{failsafe, failsafeStack(noop{})},
 		{heimdalls, heimdallStack()},
 		{oursOwn, &transport.Transport{Base: noop{}, Policies: own, Agent: &client.Session{Socket: "/nonexistent/agent.sock"}}},
 		{oursHost, &transport.Transport{Base: noop{}, Agent: s}},
@@ -73,9 +73,9 @@ func stacks(s *client.Session) ([]stack, error) {
 
 // failsafeStack has the layers that ours has with limited, with the same
 // figures: retry, breaker, bulkhead, rate limit, timeout.
-func failsafeStack() http.RoundTripper {
+func failsafeStack(base http.RoundTripper) http.RoundTripper {
 	failed := func(r *http.Response, err error) bool { return err != nil || r.StatusCode >= 500 }
-	return failsafehttp.NewRoundTripper(noop{},
+	return failsafehttp.NewRoundTripper(base,
 		failsafehttp.NewRetryPolicyBuilder().WithMaxRetries(2).WithBackoff(50*time.Millisecond, 20*time.Second).WithJitterFactor(1).Build(),
 		circuitbreaker.NewBuilder[*http.Response]().HandleIf(failed).WithFailureRateThreshold(0.5, 20, 10*time.Second).WithDelay(5*time.Second).Build(),
 		bulkhead.NewBuilder[*http.Response](64).WithMaxWaitTime(100*time.Millisecond).Build(),
