@@ -173,12 +173,18 @@ func (w *town) open(c *citizen, key circuitKey) {
 // call counts outcomes of a process's calls.
 func (w *town) call(c *citizen, key circuitKey, good, bad int) {
 	i, ok := c.calls[key]
-	if !ok || w.policy[key.upstream].Mode == policies.ModeProportional {
+	if !ok {
 		return
 	}
 	cell := c.proc.page.Outcome(i)
 	if good+bad > 0 {
 		c.last[key] = w.a.now()
+	}
+	if w.policy[key.upstream].Mode == policies.ModeProportional {
+		if good+bad > 0 {
+			cell.Called(w.a.now())
+		}
+		return
 	}
 	for range good {
 		cell.Good(w.a.now())

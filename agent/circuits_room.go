@@ -7,7 +7,6 @@ import (
 
 	"github.com/resagent/resagent/agent/page"
 	"github.com/resagent/resagent/agent/wire"
-	"github.com/resagent/resagent/policies"
 )
 
 // Where there is no room for a circuit, those give way that are closed and that
@@ -25,11 +24,9 @@ const (
 	cellsSought = 10 * cellsAtOnce
 )
 
-// mayGiveWay says whether nothing hangs on the circuit but who calls it. Of
-// mode proportional that is not known: its calls are not counted.
+// mayGiveWay says whether nothing hangs on the circuit but who calls it.
 func (a *Agent) mayGiveWay(c *circuit, now time.Duration) bool {
-	return c.word.State() == page.CircuitClosed && c.forced == nil && c.next == 0 &&
-		c.set.Mode != policies.ModeProportional && a.control.Pause(c.entry) <= now
+	return c.word.State() == page.CircuitClosed && c.forced == nil && c.next == 0 && a.control.Pause(c.entry) <= now
 }
 
 // takeCell takes a circuit's cell back from a process, and tells it.

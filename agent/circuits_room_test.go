@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/resagent/resagent/agent/page"
-	"github.com/resagent/resagent/policies"
 )
 
 // What the model knows of who gives way.
@@ -58,7 +57,7 @@ func (w *town) gaveWay() {
 func (w *town) noRoom(c *citizen, key circuitKey, full bool, sought seeking, why string) {
 	t, now := &w.a.circuits, w.a.now()
 	idle := func(one *circuit) bool {
-		if one.set.Mode == policies.ModeProportional || one.word.State() != page.CircuitClosed || one.forced != nil || one.next != 0 {
+		if one.word.State() != page.CircuitClosed || one.forced != nil || one.next != 0 {
 			return false
 		}
 		for _, other := range w.all {

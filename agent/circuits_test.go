@@ -224,7 +224,7 @@ func TestCircuitsGiveWay(t *testing.T) {
 }
 
 // Others' failures, and their looks at a circuit, do not make a process look as
-// if it called; circuits of mode proportional, of which no call is counted, stay.
+// if it called; calls of mode proportional do, though none is counted.
 func TestCircuitsOfOthersTroubleGiveWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := emptyTown(t, 4)
@@ -245,10 +245,12 @@ func TestCircuitsOfOthersTroubleGiveWay(t *testing.T) {
 			t.Errorf("no cell after twenty minutes: %v", w.err)
 		}
 		w.reload("a", 2)
-		w.pass(time.Hour)
 		w.open(c, house(3)) // one cell is free
-		if cell := w.a.openCircuit(c.proc, house(4), w.a.now()); cell.Index >= 0 || !c.held(house(2)) {
-			t.Errorf("a circuit of mode proportional gave way: %+v", cell)
+		w.pass(circuitRests)
+		w.call(c, house(2), 1, 0)
+		w.open(c, house(4))
+		if w.err != nil || !c.held(house(4)) || !c.held(house(2)) || c.held(house(3)) {
+			t.Errorf("%v; of mode proportional, the circuit that was called stays and the other gives way", w.err)
 		}
 	})
 }

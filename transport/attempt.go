@@ -164,7 +164,7 @@ func (a *attempt) report(o outcome, own bool) {
 	switch {
 	case b.host == nil:
 	case b.throttle != nil:
-		b.host.Want() // orders and pauses are the host's
+		b.host.Called(a.c.start) // orders and pauses are the host's
 	default:
 		b.tellHost(t, p, o, own, a.c.start)
 	}

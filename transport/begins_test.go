@@ -69,9 +69,9 @@ func TestProbesWordIsNotTheUpstreams(t *testing.T) {
 	})
 }
 
-// TestProportionalWantsACell: its calls are not counted, and orders about it
-// are the host's.
-func TestProportionalWantsACell(t *testing.T) {
+// TestProportionalIsNoted: its calls are not counted, but orders about it are
+// the host's, and go to those who call.
+func TestProportionalIsNoted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr, _ := through(t, policies.Policy{CircuitBreaker: &policies.CircuitBreaker{Mode: policies.ModeProportional}}, answer{status: 200})
 		c := &call{t: tr, req: get(t), ctx: t.Context(), start: time.Now()}
@@ -83,8 +83,8 @@ func TestProportionalWantsACell(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if s.wants.Load() != 1 || s.told.Load() != 0 {
-			t.Errorf("wanted %d times, told %d times; want once and never", s.wants.Load(), s.told.Load())
+		if s.called.Load() != 1 || s.told.Load() != 0 {
+			t.Errorf("noted %d times, told %d times; want once and never", s.called.Load(), s.told.Load())
 		}
 	})
 }

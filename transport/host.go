@@ -21,7 +21,7 @@ type hostCircuit interface {
 	Bad(time.Time)
 	Own(time.Time)
 	Slow()
-	Want()
+	Called(time.Time)
 	Pause(time.Duration)
 	PausedUntil() time.Duration
 	Probe(context.Context) hostProbe

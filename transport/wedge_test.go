@@ -27,7 +27,7 @@ type shop struct {
 	ends                 []client.ProbeOutcome
 	told                 atomic.Int64 // outcomes of other calls, of which:
 	good, bad, own, slow atomic.Int64
-	wants                atomic.Int64 // of a cell
+	called               atomic.Int64 // calls that are not counted
 	gone                 atomic.Bool  // the agent
 	until                atomic.Int64 // of a pause, since boot
 	pause                time.Duration
@@ -39,7 +39,7 @@ func (s *shop) Good(time.Time)             { s.told.Add(1); s.good.Add(1) }
 func (s *shop) Bad(time.Time)              { s.told.Add(1); s.bad.Add(1) }
 func (s *shop) Own(time.Time)              { s.told.Add(1); s.own.Add(1) }
 func (s *shop) Slow()                      { s.told.Add(1); s.slow.Add(1) }
-func (s *shop) Want()                      { s.wants.Add(1) }
+func (s *shop) Called(time.Time)           { s.called.Add(1) }
 func (s *shop) Pause(d time.Duration)      { s.pause = d }
 func (s *shop) PausedUntil() time.Duration { return time.Duration(s.until.Load()) }
 

@@ -121,9 +121,13 @@ func (c *Circuit) open(l *link) {
 	}
 }
 
-// Want asks for a cell if there is none: for calls that are not counted.
-func (c *Circuit) Want() {
-	if c.bound.Load() == nil {
+// Called notes a call that began at about the time t and is not counted: of mode
+// proportional, where each process judges for itself.
+func (c *Circuit) Called(t time.Time) {
+	if b := c.bound.Load(); b != nil {
+		b.cell.Called(SinceBoot(t))
+		runtime.KeepAlive(b)
+	} else {
 		c.want()
 	}
 }

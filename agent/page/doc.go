@@ -29,7 +29,7 @@
 //	          8      failures
 //	          16     the process's own troubles
 //	          24     failures since the last success
-//	          32     time of the last count, tenths of a second since boot
+//	          32     time of the last call, tenths of a second since boot
 //	          40     dirty: 0 or 1                                (process sets, agent clears)
 //	          48     slow calls, a count that only grows                  (process writes)
 //	          56     mark: tenths of a second since boot 30 bits | successes until then 34 (process writes)

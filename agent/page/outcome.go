@@ -25,7 +25,7 @@ type Outcome struct {
 	bad   atomic.Uint64
 	own   atomic.Uint64 // the process's own troubles: its resolver, certificates, descriptors
 	run   atomic.Uint64 // failures since the last success
-	last  atomic.Uint64 // when a call was last counted, in tenths of a second since boot
+	last  atomic.Uint64 // when a call was last noted, in tenths of a second since boot
 	dirty atomic.Uint64
 	slow  atomic.Uint64 // calls that took too long, however they ended; good or bad counts them too
 	mark  atomic.Uint64 // what good was a moment ago, and when: see [Tally.Marked]
@@ -46,6 +46,9 @@ const (
 // MarkedFor is how long a mark stands: a call that is counted later sets a new
 // one.
 const MarkedFor = 5 * time.Second
+
+// Called notes a call without counting how it ended: of mode proportional.
+func (o *Outcome) Called(now time.Duration) { o.at(now) }
 
 // at notes when a call is counted, before it is. One that took long, and is
 // dated at its beginning, does not make its process look idle.

@@ -38,6 +38,10 @@ func TestOutcomeCounts(t *testing.T) {
 	if got, want := o.Read(), (Tally{Good: 1, Bad: 2, Own: 1, Last: 2100 * time.Millisecond, Marked: time.Second, Since: 1}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
+	o.Called(3 * time.Second)
+	if got, want := o.Read(), (Tally{Good: 1, Bad: 2, Own: 1, Last: 3 * time.Second, Marked: time.Second, Since: 1}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
 	o.Clean()
 	if !o.Bad(0) {
 		t.Error("after Clean the agent is to be told again")
