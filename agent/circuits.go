@@ -123,6 +123,8 @@ func (a *Agent) circuit(key circuitKey, uid int) (*circuit, string) {
 		return nil, "the host has 4000 circuits already"
 	}
 	c := &circuit{key: key, entry: a.circuits.free[0], set: *set, callers: map[*process]*caller{}, show: a.showCircuit}
+	a.circuits.begun[uid]++
+	a.circuits.starts[c] = uid
 	c.word = a.control.Circuit(c.entry) // of an earlier use: its epoch goes on
 	if c.word != 0 {
 		c.change(page.CircuitClosed, 0, a.now(), "new")
@@ -130,8 +132,6 @@ func (a *Agent) circuit(key circuitKey, uid int) (*circuit, string) {
 	a.control.SetPause(c.entry, 0)
 	a.circuits.free = a.circuits.free[1:]
 	a.circuits.all[key] = c
-	a.circuits.begun[uid]++
-	a.circuits.starts[c] = uid
 	if f := a.circuits.forced[key.upstream]; f != nil && a.now() < f.until {
 		c.force(f, a.now())
 		a.plan(c)
@@ -152,7 +152,7 @@ func (a *Agent) showCircuit(c *circuit) {
 		text += fmt.Sprintf("; the next probe in %v", (until - a.now()).Round(100*time.Millisecond))
 	}
 	a.events.add(Event{Kind: circuitKinds[c.word.State()], Upstream: c.key.upstream, Text: text})
-	a.log().Info("circuit", "upstream", c.key.upstream, "authority", c.key.authority, "state", c.word.State().String(), "forced", c.forced != nil, "reason", c.why)
+	a.logCircuit(c)
 }
 
 // plan has the loop come again when the circuit asks for it.

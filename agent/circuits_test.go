@@ -4,6 +4,7 @@ package agent
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -251,6 +252,37 @@ func TestCircuitsOfOthersTroubleGiveWay(t *testing.T) {
 		w.open(c, house(4))
 		if w.err != nil || !c.held(house(4)) || !c.held(house(2)) || c.held(house(3)) {
 			t.Errorf("%v; of mode proportional, the circuit that was called stays and the other gives way", w.err)
+		}
+	})
+}
+
+// Whoever has many circuits change does not fill the log, nor keep what others'
+// do out of it.
+func TestCircuitsDoNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := emptyTown(t, 2)
+		var log strings.Builder
+		w.a.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		for i := range 3 * circuitLines {
+			w.open(w.all[0], house(i))
+		}
+		w.open(w.all[1], house(-1))
+		change := func(i int) {
+			c := w.a.circuits.all[house(i)]
+			c.change(page.CircuitOpen, time.Minute, w.a.now(), "test")
+		}
+		for i := range 3 * circuitLines {
+			change(i)
+		}
+		change(-1)
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(lines) != circuitLines+2 || !strings.Contains(lines[circuitLines], "many circuits change") || !strings.Contains(lines[circuitLines+1], "//h-1") {
+			t.Errorf("%d changes of one user and one of another: %d lines, the last\n%s", 3*circuitLines, len(lines), strings.Join(lines[max(0, len(lines)-3):], "\n"))
+		}
+		time.Sleep(quietFor)
+		change(0)
+		if n := fmt.Sprintf("not_logged_before=%d", 2*circuitLines); !strings.Contains(log.String(), n) {
+			t.Errorf("a minute later no line says %s:\n%s", n, log.String()[strings.LastIndexByte(strings.TrimSpace(log.String()), '\n')+1:])
 		}
 	})
 }

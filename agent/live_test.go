@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -59,7 +60,7 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 	now := time.Now()
 	count := func(kind string, uid, times int, at time.Time) (logged, swallowed int) {
 		for range times {
-			ok, n := q.may(kind, uid, at)
+			ok, _, n := q.may(kind, uid, 1, at)
 			if ok {
 				logged++
 				swallowed += n
@@ -79,13 +80,21 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 	if logged, swallowed := count("hello", 1, 5, now.Add(quietFor)); logged != 1 || swallowed != 999 {
 		t.Errorf("later: logged %d times with %d not logged, want 1 and 999", logged, swallowed)
 	}
+	said := ""
+	for range 5 {
+		ok, left, swallowed := q.may("circuit", 1, 3, now)
+		said += fmt.Sprintln(ok, left, swallowed)
+	}
+	if ok, left, swallowed := q.may("circuit", 1, 3, now.Add(quietFor)); said != "true 2 0\ntrue 1 0\ntrue 0 0\nfalse 0 0\nfalse 0 0\n" || !ok || left != 2 || swallowed != 2 {
+		t.Errorf("3 in an interval: %s later %v, %d left, %d not logged", said, ok, left, swallowed)
+	}
 	for uid := range 3 * maxQuiet {
-		q.may("hello", uid, now.Add(quietFor))
+		q.may("hello", uid, 1, now.Add(quietFor))
 	}
 	if len(q.said) > maxQuiet {
 		t.Errorf("%d kinds and users are kept, at most %d are allowed", len(q.said), maxQuiet)
 	}
-	if ok, _ := q.may("hello", -7, now.Add(3*quietFor)); !ok {
+	if ok, _, _ := q.may("hello", -7, 1, now.Add(3*quietFor)); !ok {
 		t.Error("old users keep new ones from being logged")
 	}
 }
