@@ -57,7 +57,7 @@ func decide(p *policies.Retry, f facts) plan {
 	case f.attempt >= f.tries:
 		return plan{why: "max_attempts reached"}
 	case !f.replayable:
-		return plan{why: "the request body cannot be sent again"}
+		return plan{why: bodyGone}
 	case f.neverSent:
 	case !repeatable(f.method, f.keyed):
 		return plan{why: "method " + f.method + " without idempotency key"}

@@ -88,6 +88,10 @@ func (c *call) consider(r *result) plan {
 	if next.again {
 		next = c.reserve(r, next)
 	}
+	if next.again && c.upload != nil && !c.upload.hold() {
+		c.refund()
+		next = plan{why: bodyGone}
+	}
 	if !next.again {
 		if next.why != "" {
 			c.stoppedBy(next.why)
@@ -256,6 +260,9 @@ func (l *loop) attempt() {
 // own error.
 func (l *loop) refused(before, r result) {
 	var no *RejectedError
+	if errors.Is(r.err, errBodyGone) || errors.Is(r.err, errBodyBusy) {
+		l.c.stoppedBy(bodyGone)
+	}
 	switch {
 	case errors.Is(l.c.ctx.Err(), context.Canceled), errors.Is(r.err, errCancelled):
 	case before.kept:

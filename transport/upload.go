@@ -79,6 +79,12 @@ func (u *upload) plan(keep int) {
 // errBodyBusy: the base still reads the earlier attempt's body.
 var errBodyBusy = errors.New("transport: the request body cannot be sent again: the base still reads it")
 
+// errBodyGone: of what was read for an earlier attempt not all was kept.
+var errBodyGone = errors.New("transport: " + bodyGone)
+
+// bodyGone says why there is no further attempt.
+const bodyGone = "the request body cannot be sent again"
+
 // open gives an attempt its body.
 func (u *upload) open(a *attempt) (io.ReadCloser, error) {
 	u.mu.Lock()
@@ -103,6 +109,9 @@ func (u *upload) open(a *attempt) (io.ReadCloser, error) {
 	case again:
 		if err := earlier.wait(a); err != nil {
 			return nil, err
+		}
+		if !u.again() { // by a Read that was under way
+			return nil, errBodyGone
 		}
 	}
 	u.mu.Lock()
@@ -137,6 +146,23 @@ func (u *upload) again() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.get != nil || !u.lost && u.failed == nil && !u.last
+}
+
+// hold is again, and sees to it that it stays so as far as it can: a base that
+// has its answer may go on sending, and would read more than is kept.
+func (u *upload) hold() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.get != nil:
+		return true
+	case u.lost || u.failed != nil || u.last:
+		return false
+	}
+	if u.reader != nil {
+		u.reader.ended = true
+	}
+	return true
 }
 
 // broken is the error that the caller's own body gave.
@@ -190,7 +216,7 @@ type uploadReader struct {
 	own    io.ReadCloser // a fresh body from GetBody; nil: the caller's
 	off    int           // in u.prefix
 	closed bool          // guarded by u.mu, like what follows
-	ended  bool          // the base has failed: no Read begins any more
+	ended  bool          // the attempt has: no Read begins any more
 	busy   bool          // a Read is under way
 	idle   chan struct{} // closed when it has ended; nil where nobody waits for it
 }
@@ -235,7 +261,7 @@ func (r *uploadReader) have(p []byte, err error) {
 		r.idle = nil
 	}
 	if r.own == nil {
-		if err != nil && err != io.EOF && !r.closed {
+		if err != nil && err != io.EOF && !u.closed {
 			u.failed = err
 		}
 		switch {
