@@ -135,8 +135,12 @@ func (a *attempt) toBase() result {
 // permit back or ties it to the body.
 func (a *attempt) settle(r *result) {
 	a.report(r.outcome, r.own)
-	if r.resp == nil || bodiless(a.method(), r.resp) {
+	switch {
+	case r.resp == nil:
 		a.release()
+		return
+	case bodiless(a.method(), r.resp):
+		a.answered()
 		return
 	}
 	a.body.wrap(a, r.resp)
@@ -210,14 +214,28 @@ func (a *attempt) abandon() {
 	}
 }
 
-// release gives back all that the attempt holds, once.
+// release gives back all that the attempt holds, and ends its context.
 func (a *attempt) release() {
+	a.giveBack()
+	a.life.end(nil)
+}
+
+// answered is release at the end of a whole response. The base may be sending
+// the request still, over HTTP/2: then the context ends with that.
+func (a *attempt) answered() {
+	a.giveBack()
+	if u := a.c.upload; u == nil || !u.outlasts(a) {
+		a.life.end(nil)
+	}
+}
+
+// giveBack gives back what others wait for, once.
+func (a *attempt) giveBack() {
 	if !a.ended.CompareAndSwap(false, true) {
 		return
 	}
 	a.c.t.alarms.drop(a)
 	a.permit.Release()
-	a.life.end(nil)
 	if a.c.unlink != nil && !a.undecided.Load() {
 		a.c.unlink()
 	}
@@ -255,10 +273,10 @@ func (a *attempt) method() string {
 	return a.c.req.Method
 }
 
-// bodiless says whether no body follows these headers.
+// bodiless says whether no body follows these headers. The status does not say
+// so: over HTTP/2 the end of a stream may come after the headers of a 204.
 func bodiless(method string, r *http.Response) bool {
-	return r.Body == nil || r.Body == http.NoBody || method == http.MethodHead ||
-		r.StatusCode == http.StatusNoContent || r.StatusCode == http.StatusNotModified
+	return r.Body == nil || r.Body == http.NoBody || method == http.MethodHead
 }
 
 func closeBody(r *http.Response) {

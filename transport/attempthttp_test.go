@@ -110,6 +110,7 @@ func TestTimeoutBesideTheCallersRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	waits := make(chan struct{}, 4) // a Read of the body has begun that gets nothing
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -119,6 +120,7 @@ func TestTimeoutBesideTheCallersRead(t *testing.T) {
 			t.Cleanup(func() { c.Close() })
 			go func() {
 				c.Read(make([]byte, 4096))
+				<-waits
 				fmt.Fprintf(c, "HTTP/1.1 503 no\r\nContent-Length: 20000\r\n\r\n%s", strings.Repeat("x", 20_000))
 			}()
 		}
@@ -134,7 +136,7 @@ func TestTimeoutBesideTheCallersRead(t *testing.T) {
 		})}
 		reads, writes := io.Pipe()
 		go writes.Write([]byte("some"))
-		req, err := http.NewRequest(http.MethodPut, "http://"+l.Addr().String(), reads)
+		req, err := http.NewRequest(http.MethodPut, "http://"+l.Addr().String(), &second{reads, 0, waits})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,6 +146,20 @@ func TestTimeoutBesideTheCallersRead(t *testing.T) {
 		writes.Close()
 		base.CloseIdleConnections()
 	}
+}
+
+// second is a body that tells when its second Read begins.
+type second struct {
+	io.ReadCloser
+	reads int
+	told  chan struct{}
+}
+
+func (s *second) Read(p []byte) (int, error) {
+	if s.reads++; s.reads == 2 {
+		s.told <- struct{}{}
+	}
+	return s.ReadCloser.Read(p)
 }
 
 // canary is a request body that tells when it is gone from memory.

@@ -86,9 +86,13 @@ func (b *body) read(p []byte, ph phase) (int, error) {
 // ends counts a body that broke, and gives the permit back. It is no failure
 // of the upstream if the caller closed the body or ended the call.
 func (b *body) ends(err error, ph phase) {
+	if err == io.EOF {
+		b.a.answered()
+		return
+	}
 	defer b.a.release() // also if the hook panics
 	c := b.a.c
-	if err != io.EOF && ph != draining && !b.a.ended.Load() &&
+	if ph != draining && !b.a.ended.Load() &&
 		(b.a.idled() || !b.closed.Load() && !c.gaveUp()) {
 		if br := c.breaker(); br != nil {
 			c.circuit(br.broke(b.a.ticket, c.start))

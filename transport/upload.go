@@ -123,6 +123,19 @@ func (u *upload) open(a *attempt) (io.ReadCloser, error) {
 	return r, nil
 }
 
+// outlasts says whether the base still sends the body of an attempt. Then the
+// attempt's context ends when it has done so.
+func (u *upload) outlasts(a *attempt) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	r := u.reader
+	if r == nil || r.a != a || r.closed || r.ended {
+		return false
+	}
+	r.lasts = true
+	return true
+}
+
 // replay is the inner request's GetBody. Only the base calls it, when it sends
 // a request again by itself: unseen by budget and breaker, so it is counted.
 func (u *upload) replay() (io.ReadCloser, error) {
@@ -136,9 +149,9 @@ func (u *upload) replay() (io.ReadCloser, error) {
 		return body, nil
 	}
 	u.mu.Lock()
-	a := u.reader.a
-	u.mu.Unlock()
-	return &uploadReader{u: u, a: a, own: body}, nil
+	defer u.mu.Unlock()
+	u.reader = &uploadReader{u: u, a: u.reader.a, own: body}
+	return u.reader, nil
 }
 
 // again says whether another attempt can have the body from its beginning.
@@ -218,6 +231,7 @@ type uploadReader struct {
 	closed bool          // guarded by u.mu, like what follows
 	ended  bool          // the attempt has: no Read begins any more
 	busy   bool          // a Read is under way
+	lasts  bool          // the attempt has its answer, and its context ends with this
 	idle   chan struct{} // closed when it has ended; nil where nobody waits for it
 }
 
@@ -290,6 +304,9 @@ func (r *uploadReader) Close() error {
 		return nil
 	}
 	r.closed = true
+	if r.lasts {
+		defer r.a.life.end(nil)
+	}
 	src := u.holder == r && (u.last || u.lost || u.get != nil)
 	u.mu.Unlock()
 	if r.own != nil {
