@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -137,11 +138,15 @@ func (c *call) mistaken(err error) bool {
 		return true
 	}
 	s := err.Error()
-	for _, part := range []string{"unsupported protocol scheme", "no Host in request URL",
-		"net/http: invalid", "http: Request.", "http: invalid"} {
-		if strings.Contains(s, part) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(mistakes, func(part string) bool { return strings.Contains(s, part) })
+}
+
+// mistakes are in net/http's errors about requests.
+var mistakes = []string{
+	"unsupported protocol scheme", "no Host in request URL", "net/http: invalid", "http: invalid", "http: Request.",
+	"http: ContentLength=", // "with Body length": less or more than was said
+	"invalid Trailer key",
+	"http2: invalid", "http2: Request.", // a field, a path, a host
+	"request header list larger than peer's advertised limit",
+	"request body larger than specified content length",
 }

@@ -1,0 +1,59 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// TestMistakesAreTheCallers: a request that net/http does not send, or not as it
+// was said, is neither repeated nor a failure of the upstream. A gateway's
+// circuit would be open for all because of one client's cookies.
+func TestMistakesAreTheCallers(t *testing.T) {
+	for _, two := range []bool{false, true} {
+		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+		srv.EnableHTTP2 = two
+		srv.StartTLS()
+		defer srv.Close()
+		for name, change := range map[string]func(*http.Request){
+			"field value":       func(r *http.Request) { r.Header["X"] = []string{"a\nb"} },
+			"field name":        func(r *http.Request) { r.Header["X Y"] = []string{"a"} },
+			"method":            func(r *http.Request) { r.Method = "P T" },
+			"trailer":           func(r *http.Request) { r.Trailer = http.Header{"Content-Length": nil} },
+			"body too short":    func(r *http.Request) { r.ContentLength = 5 },
+			"body too long":     func(r *http.Request) { r.ContentLength = 2 },
+			"no body":           func(r *http.Request) { r.ContentLength, r.Body, r.GetBody = 5, nil, nil },
+			"cookies":           func(r *http.Request) { r.Header.Set("Cookie", strings.Repeat("x", 12<<20)) },
+			"connection":        func(r *http.Request) { r.Header.Set("Connection", "foo") },
+			"transfer encoding": func(r *http.Request) { r.Header.Set("Transfer-Encoding", "gzip") },
+			"path":              func(r *http.Request) { r.URL.Opaque = "no path" },
+			"host":              func(r *http.Request) { r.Host = "a\nb" },
+		} {
+			t.Run(fmt.Sprintf("http2=%v %s", two, name), func(t *testing.T) {
+				tr := &Transport{Base: srv.Client().Transport, Agent: alone(t)}
+				var info Info
+				for range 25 {
+					req := mustRequest(t, "PUT", srv.URL, io.MultiReader(strings.NewReader("abc")))
+					change(req)
+					resp, err := tr.RoundTrip(req.WithContext(WithInfo(t.Context(), &info)))
+					if err == nil { // net/http leaves it out, or the server sees it
+						resp.Body.Close()
+						return
+					}
+					if errors.Is(err, ErrCircuitOpen) || info.Attempts > 1 {
+						t.Fatalf("%d attempts: %v", info.Attempts, err)
+					}
+				}
+				resp, err := tr.RoundTrip(mustRequest(t, "GET", srv.URL, nil))
+				if err != nil {
+					t.Fatalf("a good request after bad ones: %v", err)
+				}
+				resp.Body.Close()
+			})
+		}
+	}
+}
