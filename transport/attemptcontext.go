@@ -20,6 +20,7 @@ import (
 // that it waits for, longer than calls, and a call has the caller's body.
 type lifetime struct {
 	caller context.Context
+	t      *Transport
 	direct bool // the base is net/http's, and nothing is around this
 
 	over    ending
@@ -46,7 +47,7 @@ type packaged struct {
 // newLifetime makes it for an attempt of c.
 func newLifetime(c *call) *lifetime {
 	_, plain := c.base().(*http.Transport)
-	return &lifetime{caller: c.ctx, direct: plain && !c.countsConnections()}
+	return &lifetime{caller: c.ctx, t: c.t, direct: plain && !c.countsConnections()}
 }
 
 // context is that of the attempt's request: its lifetime, or one with a hook
@@ -169,6 +170,9 @@ func (l *lifetime) Deadline() (time.Time, bool) { return l.caller.Deadline() }
 
 // Value is the caller's, or for package context what stands in.
 func (l *lifetime) Value(key any) any {
+	if key == (within{l.t}) {
+		return l.t
+	}
 	if !l.direct {
 		l.mu.Lock()
 		s, _ := l.life.(*packaged)

@@ -27,7 +27,7 @@ func TestMistakesAreTheCallers(t *testing.T) {
 			"body too short":    func(r *http.Request) { r.ContentLength = 5 },
 			"body too long":     func(r *http.Request) { r.ContentLength = 2 },
 			"no body":           func(r *http.Request) { r.ContentLength, r.Body, r.GetBody = 5, nil, nil },
-			"cookies":           func(r *http.Request) { r.Header.Set("Cookie", strings.Repeat("x", 12<<20)) },
+			"cookies":           func(r *http.Request) { r.Header.Set("Cookie", strings.Repeat("x", 2<<20)) },
 			"connection":        func(r *http.Request) { r.Header.Set("Connection", "foo") },
 			"transfer encoding": func(r *http.Request) { r.Header.Set("Transfer-Encoding", "gzip") },
 			"path":              func(r *http.Request) { r.URL.Opaque = "no path" },
@@ -35,7 +35,17 @@ func TestMistakesAreTheCallers(t *testing.T) {
 		} {
 			t.Run(fmt.Sprintf("http2=%v %s", two, name), func(t *testing.T) {
 				tr := &Transport{Base: srv.Client().Transport, Agent: alone(t)}
+				good := func() {
+					t.Helper()
+					resp, err := tr.RoundTrip(mustRequest(t, "GET", srv.URL, nil))
+					if err != nil {
+						t.Fatalf("a good request: %v", err)
+					}
+					resp.Body.Close()
+				}
+				good() // over HTTP/2 the client now knows what the server takes
 				var info Info
+				repeated := 0
 				for range 25 {
 					req := mustRequest(t, "PUT", srv.URL, io.MultiReader(strings.NewReader("abc")))
 					change(req)
@@ -44,15 +54,14 @@ func TestMistakesAreTheCallers(t *testing.T) {
 						resp.Body.Close()
 						return
 					}
-					if errors.Is(err, ErrCircuitOpen) || info.Attempts > 1 {
+					if info.Attempts > 1 {
+						repeated++
+					}
+					if errors.Is(err, ErrCircuitOpen) || repeated > 5 { // net/http may hear of the broken connection first
 						t.Fatalf("%d attempts: %v", info.Attempts, err)
 					}
 				}
-				resp, err := tr.RoundTrip(mustRequest(t, "GET", srv.URL, nil))
-				if err != nil {
-					t.Fatalf("a good request after bad ones: %v", err)
-				}
-				resp.Body.Close()
+				good()
 			})
 		}
 	}

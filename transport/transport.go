@@ -17,7 +17,8 @@ import (
 // needs no closing. In bubbles of testing/synctest each needs one of its own,
 // as with http.Transport: its timer belongs to the bubble of the first call.
 type Transport struct {
-	// Base makes the attempts. Nil: http.DefaultTransport.
+	// Base makes the attempts. Nil: http.DefaultTransport, and where that is this
+	// transport, or one that leads to it, what it was when the program began.
 	Base http.RoundTripper
 
 	// Policies apply as long as no agent has sent any. Nil: every authority
@@ -53,6 +54,8 @@ type Transport struct {
 
 	alarms alarms // of the attempts under way
 
+	closing atomic.Bool // idle connections
+
 	mu    sync.Mutex // guards what follows, and the making of tables
 	pools map[string]pool
 	told  map[string]bool
@@ -78,6 +81,9 @@ type Transport struct {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.Header == nil {
 		return t.base().RoundTrip(req) // which says what is missing
+	}
+	if t.Base == nil && http.DefaultTransport != original && req.Context().Value(within{t}) != nil {
+		return original.RoundTrip(req) // somebody put DefaultTransport around this one
 	}
 	c := &call{t: t, req: req, ctx: req.Context(), start: clock()}
 	defer c.end()
@@ -109,7 +115,13 @@ func (c *call) attempt() result {
 // CloseIdleConnections closes those of the base and of the upstreams' own
 // pools. The transport itself never closes the base's.
 func (t *Transport) CloseIdleConnections() {
-	if b, ok := t.base().(interface{ CloseIdleConnections() }); ok {
+	base := t.base()
+	if t.Base == nil && !t.closing.CompareAndSwap(false, true) {
+		base = original // it came back to this one
+	} else {
+		defer t.closing.Store(false)
+	}
+	if b, ok := base.(interface{ CloseIdleConnections() }); ok {
 		b.CloseIdleConnections()
 	}
 	t.mu.Lock()
@@ -119,9 +131,18 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
+// original is http.DefaultTransport before anybody has put another in its place.
+var original = http.DefaultTransport
+
+// within is the key by which the context of an attempt says whose it is.
+type within struct{ t *Transport }
+
 func (t *Transport) base() http.RoundTripper {
-	if t.Base != nil {
+	switch {
+	case t.Base != nil:
 		return t.Base
+	case http.DefaultTransport == http.RoundTripper(t):
+		return original
 	}
 	return http.DefaultTransport
 }

@@ -1,0 +1,55 @@
+package transport
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// around is somebody's RoundTripper over another.
+type around struct{ next http.RoundTripper }
+
+func (a around) RoundTrip(req *http.Request) (*http.Response, error) {
+	return a.next.RoundTrip(req.Clone(req.Context()))
+}
+
+func (a around) CloseIdleConnections() {
+	(&http.Client{Transport: a.next}).CloseIdleConnections()
+}
+
+// TestAsDefaultTransport: put in place of http.DefaultTransport, or under
+// another that is, it does not call itself without end, and works.
+func TestAsDefaultTransport(t *testing.T) {
+	defer func(was http.RoundTripper) { http.DefaultTransport = was }(http.DefaultTransport)
+	fails := 1
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if fails--; fails >= 0 {
+			w.WriteHeader(503)
+		}
+		io.WriteString(w, "x")
+	}))
+	defer srv.Close()
+	for name, put := range map[string]func(*Transport) http.RoundTripper{
+		"itself":  func(tr *Transport) http.RoundTripper { return tr },
+		"wrapped": func(tr *Transport) http.RoundTripper { return around{tr} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			attempts := 0
+			fails = 1
+			http.DefaultTransport = put(&Transport{Agent: alone(t), random: func() float64 { return 0 }, Observe: func(e Event) {
+				if e.Kind == Attempted {
+					attempts++
+				}
+			}})
+			resp, err := http.Get(srv.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, resp); got != "x" || resp.StatusCode != 200 || attempts != 2 {
+				t.Errorf("%d %q after %d attempts, want 200 after a 503", resp.StatusCode, got, attempts)
+			}
+			http.DefaultClient.CloseIdleConnections()
+		})
+	}
+}
