@@ -21,6 +21,7 @@ import (
 // cache is `resagent cache`: what lies in the folder of a fallback cache.
 func cache(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	asJSON := fs.Bool("json", false, "print JSON: an object for each answer, in no order, or for what was purged")
+	begins := fs.Bool("prefix", false, "purge the answers to every URL that begins with the one given, not to that one only")
 	if err := parse(fs, args, 2, 3); err != nil {
 		return err
 	}
@@ -31,13 +32,16 @@ func cache(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	if verb == "show" && url == "" {
 		return usageError{errors.New("show wants a URL too: resagent cache show DIR URL")}
 	}
+	if *begins && (verb != "purge" || url == "") {
+		return usageError{errors.New("--prefix is for purge with a URL: resagent cache purge --prefix DIR URL")}
+	}
 	folder, err := fallbackcache.OpenFolder(dir)
 	if err != nil {
 		return err
 	}
 	defer folder.Close()
 	if verb == "purge" {
-		return purgeCache(folder, url, *asJSON)
+		return purgeCache(folder, url, *begins || url == "", *asJSON)
 	}
 
 	out := json.NewEncoder(os.Stdout)
@@ -82,14 +86,19 @@ func cache(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	return nil
 }
 
-// purgeCache removes the answers to URLs that begin so.
-func purgeCache(folder *fallbackcache.Folder, prefix string, asJSON bool) error {
-	n, err := folder.Purge(func(l fallbackcache.Listed) bool { return strings.HasPrefix(l.URL, prefix) })
+// purgeCache removes the answers to a URL, or to all that begin so.
+func purgeCache(folder *fallbackcache.Folder, url string, begins, asJSON bool) error {
+	n, err := folder.Purge(func(l fallbackcache.Listed) bool {
+		return l.URL == url || begins && strings.HasPrefix(l.URL, url)
+	})
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w (after %s)", err, count(n, "answer", "answers"))
 	case asJSON:
 		return json.NewEncoder(os.Stdout).Encode(map[string]int{"purged": n})
+	case n == 0 && !begins:
+		fmt.Printf("purged 0 answers: nothing is stored for %s; --prefix purges all that begins so\n", printable(url))
+		return nil
 	}
 	fmt.Printf("purged %s\n", count(n, "answer", "answers"))
 	return nil

@@ -38,7 +38,7 @@ var commands = []command{
 	{"fetch", "URL", "Send a request through the transport, and tell what each layer did", fetch},
 	{"override", "UPSTREAM KEY=VALUE... | clear UPSTREAM | clear --all | list", "Lay values over the policy files for a time", override},
 	{"reload", "", "Make the agent read its policies again", reload},
-	{"cache", "list|show|purge DIR [URL]", "Look into, or empty, the folder of a fallback cache", cache},
+	{"cache", "list DIR [PREFIX] | show DIR URL | purge DIR [URL]", "Look into the folder of a fallback cache; purge one URL, or without a URL all", cache},
 	{"demo", "", "See it work on real processes: at most 60 s, no root", demo},
 	{"completion", "bash|zsh|fish", "Print what has a shell complete this command's words", completion},
 	{"version", "", "Show the version", showVersion},
