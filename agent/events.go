@@ -106,8 +106,9 @@ func (e *events) add(one Event) {
 	}
 }
 
-// after gives the events with an ID above id, in order, and a channel that is
-// closed at the next one; nil where there will be none.
+// after gives the events with an ID above id, in order, each with how many
+// before it are gone, and a channel that is closed at the next one; nil where
+// there will be none.
 func (e *events) after(id uint64) ([]Event, <-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -119,6 +120,10 @@ func (e *events) after(id uint64) ([]Event, <-chan struct{}) {
 		found = append(found, ring[from:]...)
 	}
 	slices.SortFunc(found, func(x, y Event) int { return int(int64(x.ID) - int64(y.ID)) })
+	for i := range found {
+		found[i].Missed = found[i].ID - id - 1
+		id = found[i].ID
+	}
 	if e.over {
 		return found, nil
 	}

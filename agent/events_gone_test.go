@@ -1,0 +1,58 @@
+//go:build linux
+
+package agent
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// Events that are gone are told of before the next one that is there, whether
+// the caller follows or not.
+func TestEventsTellWhatIsGone(t *testing.T) {
+	a := new(Agent)
+	for range keptEvents + 5 {
+		a.events.add(Event{Kind: SessionBegan})
+	}
+	a.events.add(Event{Kind: Reload})
+	for range keptEvents + 3 {
+		a.events.add(Event{Kind: CircuitOpened})
+	}
+	a.events.close()                                       // so that following ends
+	for query, want := range map[string]map[uint64]uint64{ // ID to missed
+		"":          {6: 5, keptEvents + 10: 3},
+		"since=2":   {6: 3, keptEvents + 10: 3},
+		"since=519": {keptEvents + 10: 2},
+	} {
+		plain := httptest.NewRecorder()
+		a.eventsAfter(plain, httptest.NewRequest("GET", "/v1/events?"+query, nil))
+		var answer struct{ Events []Event }
+		if err := json.Unmarshal(plain.Body.Bytes(), &answer); err != nil {
+			t.Fatal(err)
+		}
+		followed := httptest.NewRecorder()
+		a.eventsAfter(followed, httptest.NewRequest("GET", "/v1/events?follow=1&"+query, nil))
+		var lines []Event
+		for in := json.NewDecoder(strings.NewReader(followed.Body.String())); in.More(); {
+			var one Event
+			if err := in.Decode(&one); err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, one)
+		}
+		for how, got := range map[string][]Event{"plain": answer.Events, "followed": lines} {
+			missed := map[uint64]uint64{}
+			for _, one := range got {
+				if one.Missed > 0 {
+					missed[one.ID] = one.Missed
+				}
+			}
+			if !maps.Equal(missed, want) {
+				t.Errorf("%s, %q: missed %v, want %v", how, query, missed, want)
+			}
+		}
+	}
+}
