@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -44,7 +43,7 @@ func cache(_ context.Context, fs *pflag.FlagSet, args []string) error {
 		return purgeCache(folder, url, *begins || url == "", *asJSON)
 	}
 
-	out := json.NewEncoder(os.Stdout)
+	out := json.NewEncoder(stdout)
 	var found []fallbackcache.Listed
 	shown, damaged := 0, 0
 	for l, err := range folder.All() {
@@ -95,17 +94,17 @@ func purgeCache(folder *fallbackcache.Folder, url string, begins, asJSON bool) e
 	case err != nil:
 		return fmt.Errorf("%w (after %s)", err, count(n, "answer", "answers"))
 	case asJSON:
-		return json.NewEncoder(os.Stdout).Encode(map[string]int{"purged": n})
+		return json.NewEncoder(stdout).Encode(map[string]int{"purged": n})
 	case n == 0 && !begins:
-		fmt.Printf("purged 0 answers: nothing is stored for %s; --prefix purges all that begins so\n", printable(url))
+		fmt.Fprintf(stdout, "purged 0 answers: nothing is stored for %s; --prefix purges all that begins so\n", printable(url))
 		return nil
 	}
-	fmt.Printf("purged %s\n", count(n, "answer", "answers"))
+	fmt.Fprintf(stdout, "purged %s\n", count(n, "answer", "answers"))
 	return nil
 }
 
 func printCacheList(found []fallbackcache.Listed, now time.Time) {
-	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	defer t.Flush()
 	fmt.Fprint(t, "STATUS  SIZE\tSTORED\tTTL\tFOR\tURL\n")
 	for _, l := range found {
@@ -121,19 +120,19 @@ func printCacheList(found []fallbackcache.Listed, now time.Time) {
 func printCacheEntries(found []fallbackcache.Listed) {
 	for i, l := range found {
 		if i > 0 {
-			fmt.Println()
+			fmt.Fprintln(stdout)
 		}
-		fmt.Printf("%s\nstatus %d, body %d bytes, stored %s, fresh until %s\n", printable(l.URL), l.Status, l.Size,
+		fmt.Fprintf(stdout, "%s\nstatus %d, body %d bytes, stored %s, fresh until %s\n", printable(l.URL), l.Status, l.Size,
 			l.StoredAt.Format(time.RFC3339), l.FreshUntil.Format(time.RFC3339))
 		if l.Private {
-			fmt.Println("for the credentials it was fetched with, only")
+			fmt.Fprintln(stdout, "for the credentials it was fetched with, only")
 		}
 		if len(l.Vary) > 0 {
-			fmt.Printf("depends on %s\n", printable(strings.Join(l.Vary, ", ")))
+			fmt.Fprintf(stdout, "depends on %s\n", printable(strings.Join(l.Vary, ", ")))
 		}
 		for _, name := range slices.Sorted(maps.Keys(l.Header)) {
 			for _, value := range l.Header[name] {
-				fmt.Printf("  %s: %s\n", printable(name), printable(value))
+				fmt.Fprintf(stdout, "  %s: %s\n", printable(name), printable(value))
 			}
 		}
 	}

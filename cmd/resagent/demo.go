@@ -87,13 +87,15 @@ func demo(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	result.print(out)
-	if *asJSON {
+	if !*asJSON {
+		result.print(stdout)
+	} else {
+		result.print(os.Stderr)
 		text, err := json.MarshalIndent(result, "", "  ")
 		if err != nil {
 			return err
 		}
-		fmt.Println(string(text))
+		fmt.Fprintln(stdout, string(text))
 	}
 	if n := result.broken(); n > 0 {
 		return fmt.Errorf("demo: %s broken, see above; run it again with --seed %d", count(n, "promise is", "promises are"), *seed)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -74,7 +73,7 @@ func explain(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if *asJSON {
 		return printJSON(found)
 	}
-	printExplanation(os.Stdout, found)
+	printExplanation(stdout, found)
 	return nil
 }
 
@@ -126,7 +125,7 @@ func matchText(e policies.Explanation) string {
 
 // printJSON writes v for machines, indented for the people who look anyway.
 func printJSON(v any) error {
-	e := json.NewEncoder(os.Stdout)
+	e := json.NewEncoder(stdout)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)

@@ -63,10 +63,13 @@ func main() {
 // run carries out one command line and returns the exit code.
 func run(ctx context.Context, args []string) int {
 	err := dispatch(ctx, args)
+	if err == nil || errors.Is(err, pflag.ErrHelp) {
+		err = stdout.failed()
+	}
 	var usage usageError
 	var coded exitError
 	switch {
-	case err == nil, errors.Is(err, pflag.ErrHelp):
+	case err == nil:
 		return 0
 	case errors.Is(err, errShown):
 		return 1
@@ -106,20 +109,20 @@ func dispatch(ctx context.Context, args []string) error {
 	switch name {
 	case "help", "-h", "--help":
 		if len(args) == 0 {
-			help(os.Stdout)
+			help(stdout)
 			return nil
 		}
 		name, args = args[0], []string{"--help"}
 	case "--version":
 		name = "version"
 	case "__complete":
-		complete(ctx, os.Stdout, args)
+		complete(ctx, stdout, args)
 		return nil
 	case "__man":
-		manual(os.Stdout)
+		manual(stdout)
 		return nil
 	case "__man-policies":
-		return policiesManual(os.Stdout)
+		return policiesManual(stdout)
 	}
 	names := []string{"help"}
 	for _, c := range commands {

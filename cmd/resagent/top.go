@@ -92,7 +92,7 @@ func (l *topRun) print(ctx context.Context, frames int) error {
 				return ctx.Err()
 			case <-time.After(l.interval):
 			}
-			fmt.Println()
+			fmt.Fprintln(stdout)
 		}
 		s, err := l.next(ctx)
 		if err == nil && i == 0 && !hasRecent(s) {
@@ -110,7 +110,7 @@ func (l *topRun) print(ctx context.Context, frames int) error {
 		}
 		width, _ := window(os.Stdout)
 		for _, row := range l.screen(width, 0, time.Now()) {
-			if _, err := fmt.Println(row.text(l.colour)); err != nil {
+			if _, err := fmt.Fprintln(stdout, row.text(l.colour)); err != nil {
 				return err
 			}
 		}
@@ -136,7 +136,7 @@ func jsonFrames(ctx context.Context, socket string, frames int, interval time.Du
 		if err := json.Compact(&row, body); err != nil {
 			return fmt.Errorf("the agent's answer to status is not understood: %w; is it of another version?", err)
 		}
-		if _, err := fmt.Println(row.String()); err != nil {
+		if _, err := fmt.Fprintln(stdout, row.String()); err != nil {
 			return err
 		}
 	}
