@@ -70,7 +70,7 @@ func setOverride(ctx context.Context, socket string, words []string, lasts time.
 	if err := json.Unmarshal(body, &done); err != nil {
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
 	}
-	fmt.Println(printable(overrideText(done)))
+	fmt.Fprintln(stdout, printable(overrideText(done)))
 	return nil
 }
 
@@ -87,10 +87,10 @@ func listOverrides(ctx context.Context, socket string, asJSON bool) error {
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
 	}
 	for _, o := range answer.Overrides {
-		fmt.Println(printable(overrideText(o)))
+		fmt.Fprintln(stdout, printable(overrideText(o)))
 	}
 	if len(answer.Overrides) == 0 {
-		fmt.Println("no overrides")
+		fmt.Fprintln(stdout, "no overrides")
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func clearOverrides(ctx context.Context, socket, upstream string, asJSON bool) e
 		return noOverride(ctx, socket, upstream)
 	}
 	for _, o := range answer.Cleared {
-		fmt.Println("cleared: " + printable(overrideText(o)))
+		fmt.Fprintln(stdout, "cleared: "+printable(overrideText(o)))
 	}
 	return nil
 }
