@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -108,7 +109,7 @@ func dispatch(ctx context.Context, args []string) error {
 	name, args := args[0], args[1:]
 	switch name {
 	case "help", "-h", "--help":
-		if len(args) == 0 {
+		if len(args) == 0 || slices.Contains([]string{"help", "-h", "--help"}, args[0]) {
 			help(stdout)
 			return nil
 		}
