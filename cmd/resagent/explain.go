@@ -97,14 +97,14 @@ func printExplanation(w io.Writer, e policies.Explanation) {
 	if e.Upstream == "" {
 		fmt.Fprint(t, "upstream\tnone: no policy names this call, its host and port stand for themselves\n")
 	} else {
-		fmt.Fprintf(t, "upstream\t%s\n", printable(e.Upstream))
+		fmt.Fprintf(t, "upstream\t%s\n", oneLine(e.Upstream))
 	}
 	if e.Match != nil {
-		fmt.Fprintf(t, "match\t%s\n", printable(matchText(e)))
+		fmt.Fprintf(t, "match\t%s\n", oneLine(matchText(e)))
 	}
 	fmt.Fprint(t, "\nVALUE\tIS\tFROM\n")
 	for _, v := range e.Values {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", v.Path, printable(v.Value), printable(v.From()))
+		fmt.Fprintf(t, "%s\t%s\t%s\n", oneLine(v.Path), oneLine(v.Value), oneLine(v.From()))
 	}
 }
 

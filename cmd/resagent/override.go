@@ -138,10 +138,16 @@ func noOverride(ctx context.Context, socket, upstream string) error {
 
 // overrideText is one override in a line.
 func overrideText(o agent.Override) string {
+	return fmt.Sprintf("%s %s until %s, by %s: %s", o.Upstream, valuesText(o),
+		o.Until.Local().Format("2006-01-02 15:04:05"), userName(o.UID), o.Reason)
+}
+
+// valuesText is what an override lays over the files, long values cut.
+func valuesText(o agent.Override) string {
+	const most = 200 // columns; a value may be a page
 	var values []string
 	for _, key := range slices.Sorted(maps.Keys(o.Values)) {
-		values = append(values, key+"="+o.Values[key])
+		values = append(values, key+"="+fit(o.Values[key], most))
 	}
-	return fmt.Sprintf("%s %s until %s, by %s: %s", o.Upstream, strings.Join(values, " "),
-		o.Until.Local().Format("2006-01-02 15:04:05"), userName(o.UID), o.Reason)
+	return strings.Join(values, " ")
 }
