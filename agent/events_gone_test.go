@@ -8,6 +8,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resagent/resagent/agent/page"
 )
 
 // Events that are gone are told of before the next one that is there, whether
@@ -55,4 +59,24 @@ func TestEventsTellWhatIsGone(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Whose circuits change all the time does not push out what is told of others'.
+func TestEventsOfOthersStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := emptyTown(t, 2)
+		w.open(w.all[0], house(0))
+		w.open(w.all[1], house(1))
+		change := func(i int) {
+			w.a.circuits.all[house(i)].change(page.CircuitOpen, time.Minute, w.a.now(), "test")
+		}
+		change(0)
+		for range 2 * keptEvents {
+			change(1)
+		}
+		found, _ := w.a.events.after(0)
+		if n := len(found); n != keptEvents || !strings.Contains(found[0].Text, house(0).authority) || found[1].Missed != keptEvents+1 {
+			t.Errorf("%d events, the first two %+v; want %d, and the other user's first", n, found[:2], keptEvents)
+		}
+	})
 }
