@@ -30,7 +30,7 @@ func demo(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	seed := fs.Uint64("seed", 0, "the `NUMBER` that decides all that is left to chance (default: drawn)")
 	asJSON := fs.Bool("json", false, "print the result as JSON; the log goes to standard error")
 	duration := fs.Duration("duration", demoDuration, "about how long it takes, from 20s to 55s")
-	scope := fs.String("scope", "host", "who shares the limits: host, or process to see which promises break without an agent's limits")
+	scope := fs.String("scope", "host", "who shares the limits, `SCOPE` is host, or process to see which promises break without an agent's limits")
 	role := fs.String("role", "", "")
 	tapePath := fs.String("tape", "", "")
 	base := fs.String("base", "", "")

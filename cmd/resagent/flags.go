@@ -66,7 +66,7 @@ func flagNames(fs *pflag.FlagSet) (names []string) {
 
 // socketFlag declares --socket.
 func socketFlag(fs *pflag.FlagSet) *string {
-	return fs.String("socket", wire.Socket(), "the agent's `PATH`")
+	return fs.String("socket", wire.Socket(), "the `PATH` of the agent's socket")
 }
 
 // adminSocketFlag declares --admin-socket. Its value is found with adminSocket

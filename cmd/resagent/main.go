@@ -31,17 +31,17 @@ var commands = []command{
 	{"serve", "", "Run the agent", serve},
 	{"check", "[FILE...]", "Check policy files: all errors at once, and warnings of what is hardly meant", check},
 	{"status", "[UPSTREAM]", "Show how the upstreams of the host are, and why; or all that is known of one", status},
-	{"top", "", "Watch the upstreams and processes of the host, live", top},
+	{"top", "", "Watch the upstreams and processes of the host, live; h shows the keys", top},
 	{"explain", "METHOD URL | --upstream NAME", "Show which policy a call gets, and where it is written", explain},
 	{"breaker", "UPSTREAM open|close|auto", "Force an upstream's circuits open or closed for a time, or leave them to the evidence again", breaker},
-	{"events", "", "Show what happened to the agent: reloads and what they changed, sessions", showEvents},
+	{"events", "", "Show what happened of late: circuits, reloads and what they changed, orders, overrides, sessions", showEvents},
 	{"exec", "UPSTREAM -- COMMAND [ARG...]", "Run a command that holds one of the host's permits", execute},
-	{"fetch", "URL", "Send a request through the transport, and tell what each layer did", fetch},
+	{"fetch", "URL", "Send a request as the host's programs do: the body on standard output, what each layer did on standard error", fetch},
 	{"override", "UPSTREAM KEY=VALUE... | clear UPSTREAM | clear --all | list", "Lay values over the policy files for a time", override},
 	{"reload", "", "Make the agent read its policies again", reload},
 	{"cache", "list DIR [PREFIX] | show DIR URL | purge DIR [URL]", "Look into the folder of a fallback cache; purge one URL, or without a URL all", cache},
 	{"demo", "", "See it work on real processes: at most 60 s, no root", demo},
-	{"completion", "bash|zsh|fish", "Print what has a shell complete this command's words", completion},
+	{"completion", "bash|zsh|fish", "Print a script that completes resagent's words: source <(resagent completion bash)", completion},
 	{"version", "", "Show the version", showVersion},
 }
 
@@ -144,5 +144,5 @@ func help(w io.Writer) {
 	}
 	fmt.Fprintf(t, "  %s\t%s\n", "help [COMMAND]", "Show this, or a command's options")
 	t.Flush()
-	fmt.Fprint(w, "\nRESAGENT_SOCKET names the agent's socket where it is not /run/resagent/agent.sock.\n")
+	fmt.Fprint(w, "\nRESAGENT_SOCKET names the agent's socket where it is not /run/resagent/agent.sock. A duration is\nwritten 300ms, 10s, 5m or 1h. More: resagent(1); what a policy may say: resagent-policies(5).\n")
 }

@@ -23,9 +23,9 @@ const (
 func top(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	socket := socketFlag(fs)
 	interval := fs.Duration("interval", 2*time.Second, "the time between two frames, 100ms to 1h")
-	frames := fs.IntP("frames", "n", 0, "end after so many frames; 0: live on a terminal, one frame elsewhere")
+	frames := fs.IntP("frames", "n", 0, "end after this `NUMBER` of frames; 0: live on a terminal, one frame elsewhere")
 	once := fs.Bool("once", false, "print one frame, without keys; the same as --frames 1")
-	processes := fs.BoolP("processes", "p", false, "begin with the processes")
+	processes := fs.BoolP("processes", "p", false, "begin with the list of processes; p goes to and fro")
 	noColor := fs.Bool("no-color", false, "do not colour; nor is it done where NO_COLOR is set, or TERM is dumb")
 	asJSON := fs.Bool("json", false, "print each frame as a line of JSON, as status does")
 	if err := parse(fs, args, 0, 0); err != nil {
