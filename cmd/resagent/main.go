@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/pflag"
 
@@ -41,7 +40,7 @@ var commands = []command{
 	{"reload", "", "Make the agent read its policies again", reload},
 	{"cache", "list DIR [PREFIX] | show DIR URL | purge DIR [URL]", "Look into the folder of a fallback cache; purge one URL, or without a URL all", cache},
 	{"demo", "", "See it work on real processes: at most 60 s, no root", demo},
-	{"completion", "bash|zsh|fish", "Print a script that completes resagent's words: source <(resagent completion bash)", completion},
+	{"completion", "bash|zsh|fish", "Print a script for completion: source <(resagent completion bash)", completion},
 	{"version", "", "Show the version", showVersion},
 }
 
@@ -135,14 +134,20 @@ func dispatch(ctx context.Context, args []string) error {
 	return usageError{fmt.Errorf("unknown subcommand %q%s; see resagent help", name, didYouMean(name, names))}
 }
 
-// help lists the subcommands.
+// help lists the subcommands, for terminals of 80 columns.
 func help(w io.Writer) {
 	fmt.Fprint(w, "resagent shares resilience policies and limits between the processes of a host.\n\nUsage: resagent COMMAND [OPTIONS]\n\n")
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	for _, c := range commands {
-		fmt.Fprintf(t, "  %s\t%s\n", strings.TrimSpace(c.name+" "+c.args), c.summary)
+	for _, c := range append(slices.Clone(commands), command{name: "help", summary: "Show this, or with a COMMAND its arguments and options"}) {
+		for i, row := range fold(c.summary, 66) {
+			if i > 0 {
+				c.name = ""
+			}
+			fmt.Fprintf(w, "  %-10s  %s\n", c.name, row)
+		}
 	}
-	fmt.Fprintf(t, "  %s\t%s\n", "help [COMMAND]", "Show this, or a command's options")
-	t.Flush()
-	fmt.Fprint(w, "\nRESAGENT_SOCKET names the agent's socket where it is not /run/resagent/agent.sock. A duration is\nwritten 300ms, 10s, 5m or 1h. More: resagent(1); what a policy may say: resagent-policies(5).\n")
+	fmt.Fprint(w, `
+RESAGENT_SOCKET names the agent's socket where it is not
+/run/resagent/agent.sock. A duration is written 300ms, 10s, 5m or 1h.
+More: resagent(1); what a policy may say: resagent-policies(5).
+`)
 }
