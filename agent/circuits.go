@@ -151,7 +151,7 @@ func (a *Agent) showCircuit(c *circuit) {
 	if until := c.word.Until(); c.word.State() == page.CircuitOpen && c.forced == nil {
 		text += fmt.Sprintf("; the next probe in %v", (until - a.now()).Round(100*time.Millisecond))
 	}
-	a.events.add(Event{Kind: circuitKinds[c.word.State()], Upstream: c.key.upstream, Text: text})
+	a.events.add(Event{Kind: circuitKinds[c.word.State()], Upstream: c.key.upstream, Text: text, from: a.circuits.starts[c]})
 	a.logCircuit(c)
 }
 

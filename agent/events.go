@@ -44,6 +44,8 @@ type Event struct {
 	Changes  []policies.Change `json:"changes,omitempty"` // of a reload, at most 100
 	More     bool              `json:"more,omitempty"`    // there are more changes
 	Missed   uint64            `json:"missed,omitempty"`  // events before this one that are gone
+
+	from int // the user whose processes brought it about; 0: root's, or the agent itself
 }
 
 // inForce is what an agent starts with: the files may be others than when the
@@ -64,7 +66,8 @@ const (
 
 // events keeps the newest. Sessions and circuits have rings of their own, so
 // that a process that comes and goes, or calls many dead authorities, does not
-// push out what an operator did or looks for.
+// push out what an operator did or looks for; nor does one user's push out
+// another's.
 // The zero value is ready; safe for concurrent use.
 type events struct {
 	mu        sync.Mutex
@@ -85,6 +88,9 @@ func (e *events) add(one Event) {
 	defer e.mu.Unlock()
 	e.last++
 	one.ID, one.Time = e.last, time.Now()
+	if one.UID != nil {
+		one.from = *one.UID
+	}
 	ring := &e.main
 	switch one.Kind {
 	case SessionBegan, SessionEnded:
@@ -93,7 +99,8 @@ func (e *events) add(one Event) {
 		ring = &e.circuits
 	}
 	if len(*ring) >= keptEvents {
-		*ring = slices.Delete(*ring, 0, len(*ring)-keptEvents+1)
+		i := givesWay(*ring)
+		*ring = slices.Delete(*ring, i, i+1)
 	}
 	*ring = append(*ring, one)
 	if e.counts == nil {
@@ -106,8 +113,20 @@ func (e *events) add(one Event) {
 	}
 }
 
-// after gives the events with an ID above id, in order, and a channel that is
-// closed at the next one; nil where there will be none.
+// givesWay is the event to forget: the oldest of the user who has the most.
+func givesWay(ring []Event) int {
+	most, of := ring[0].from, make(map[int]int)
+	for _, one := range ring {
+		if of[one.from]++; of[one.from] > of[most] {
+			most = one.from
+		}
+	}
+	return slices.IndexFunc(ring, func(one Event) bool { return one.from == most })
+}
+
+// after gives the events with an ID above id, in order, each with how many
+// before it are gone, and a channel that is closed at the next one; nil where
+// there will be none.
 func (e *events) after(id uint64) ([]Event, <-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -119,6 +138,10 @@ func (e *events) after(id uint64) ([]Event, <-chan struct{}) {
 		found = append(found, ring[from:]...)
 	}
 	slices.SortFunc(found, func(x, y Event) int { return int(int64(x.ID) - int64(y.ID)) })
+	for i := range found {
+		found[i].Missed = found[i].ID - id - 1
+		id = found[i].ID
+	}
 	if e.over {
 		return found, nil
 	}

@@ -73,9 +73,6 @@ func (a *Agent) follow(w http.ResponseWriter, r *http.Request, since uint64) {
 		found, more := a.events.after(since)
 		answer.SetWriteDeadline(time.Now().Add(writeWithin))
 		for _, one := range found {
-			if since > 0 && one.ID > since+1 {
-				one.Missed = one.ID - since - 1
-			}
 			since = one.ID
 			if lines.Encode(one) != nil {
 				return

@@ -22,13 +22,22 @@ func private(info fs.FileInfo) error {
 	if !info.IsDir() {
 		return errors.New("is not a folder; remove it, or name another place")
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
-		return fmt.Errorf("belongs to user %d and this is %d; each user needs a folder of its own", stat.Uid, os.Geteuid())
+	if uid, _, ok := owners(info); ok && uid != os.Geteuid() {
+		return fmt.Errorf("belongs to user %d and this is %d; each user needs a folder of its own", uid, os.Geteuid())
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return fmt.Errorf("has mode %o, and others may enter; chmod 700, if they have not", info.Mode().Perm())
 	}
 	return nil
+}
+
+// owners are the user and the group of a file.
+func owners(info fs.FileInfo) (uid, gid int, ok bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, false
+	}
+	return int(stat.Uid), int(stat.Gid), true
 }
 
 // sharedOuter says what is wrong with the place of a store that several users

@@ -1,6 +1,7 @@
 package fallbackcache
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -38,17 +39,50 @@ type Listed struct {
 	uri string
 }
 
-// OpenFolder opens the store in dir, which must be there. Close it.
+// OpenFolder opens the store in dir, which must be there. Close it. The error
+// of one whose folder it is not, root among them, wraps [fs.ErrPermission].
 func OpenFolder(dir string) (*Folder, error) {
 	info, err := os.Stat(filepath.Join(dir, diskFolder))
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, notYours(dir, err)
+	case err != nil:
 		return nil, fmt.Errorf("fallbackcache: no disk store in %s: %w; name what Cache.Dir names", dir, err)
 	}
-	d, err := openDisk(dir, info.Mode()&fs.ModeSetgid != 0)
-	if err != nil {
+	shared := info.Mode()&fs.ModeSetgid != 0
+	if uid, _, ok := owners(info); ok && !shared && uid != os.Geteuid() {
+		return nil, notYours(dir, fs.ErrPermission)
+	}
+	d, err := openDisk(dir, shared)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, notYours(dir, err)
+	case err != nil:
 		return nil, err
 	}
 	return &Folder{d}, nil
+}
+
+// notYours says whose the store in dir is, as far as can be seen.
+func notYours(dir string, cause error) error {
+	if inner := new(fs.PathError); errors.As(cause, &inner) {
+		cause = inner.Err
+	}
+	advice := "only the user whose programs fill it may"
+	info, err := os.Stat(filepath.Join(dir, diskFolder))
+	if err != nil {
+		info, err = os.Stat(dir)
+	}
+	if err == nil {
+		uid, gid, ok := owners(info)
+		switch {
+		case ok && info.Mode()&fs.ModeSetgid != 0:
+			advice = fmt.Sprintf("the members of group %d may", gid)
+		case ok:
+			advice = fmt.Sprintf("only user %d may: run this with sudo -u '#%d'", uid, uid)
+		}
+	}
+	return fmt.Errorf("fallbackcache: cannot look into %s: %w; %s", dir, cause, advice)
 }
 
 // Close implements io.Closer.

@@ -51,9 +51,9 @@ func breaker(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 		return fmt.Errorf("the agent's answer is not understood: %w; is it of another version?", err)
 	}
 	if to == "auto" {
-		fmt.Printf("%s: automatic again\n", printable(fs.Arg(0)))
+		fmt.Fprintf(stdout, "%s: automatic again\n", printable(fs.Arg(0)))
 		return nil
 	}
-	fmt.Printf("%s: forced %s until %s\n", printable(fs.Arg(0)), to, done.Until.Local().Format(time.RFC3339))
+	fmt.Fprintf(stdout, "%s: forced %s until %s\n", printable(fs.Arg(0)), to, done.Until.Local().Format(time.RFC3339))
 	return nil
 }

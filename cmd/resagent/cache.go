@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -21,6 +20,7 @@ import (
 // cache is `resagent cache`: what lies in the folder of a fallback cache.
 func cache(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	asJSON := fs.Bool("json", false, "print JSON: an object for each answer, in no order, or for what was purged")
+	begins := fs.Bool("prefix", false, "purge the answers to every URL that begins with the one given, not to that one only")
 	if err := parse(fs, args, 2, 3); err != nil {
 		return err
 	}
@@ -31,16 +31,19 @@ func cache(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	if verb == "show" && url == "" {
 		return usageError{errors.New("show wants a URL too: resagent cache show DIR URL")}
 	}
+	if *begins && (verb != "purge" || url == "") {
+		return usageError{errors.New("--prefix is for purge with a URL: resagent cache purge --prefix DIR URL")}
+	}
 	folder, err := fallbackcache.OpenFolder(dir)
 	if err != nil {
 		return err
 	}
 	defer folder.Close()
 	if verb == "purge" {
-		return purgeCache(folder, url, *asJSON)
+		return purgeCache(folder, url, *begins || url == "", *asJSON)
 	}
 
-	out := json.NewEncoder(os.Stdout)
+	out := json.NewEncoder(stdout)
 	var found []fallbackcache.Listed
 	shown, damaged := 0, 0
 	for l, err := range folder.All() {
@@ -82,21 +85,26 @@ func cache(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	return nil
 }
 
-// purgeCache removes the answers to URLs that begin so.
-func purgeCache(folder *fallbackcache.Folder, prefix string, asJSON bool) error {
-	n, err := folder.Purge(func(l fallbackcache.Listed) bool { return strings.HasPrefix(l.URL, prefix) })
+// purgeCache removes the answers to a URL, or to all that begin so.
+func purgeCache(folder *fallbackcache.Folder, url string, begins, asJSON bool) error {
+	n, err := folder.Purge(func(l fallbackcache.Listed) bool {
+		return l.URL == url || begins && strings.HasPrefix(l.URL, url)
+	})
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w (after %s)", err, count(n, "answer", "answers"))
 	case asJSON:
-		return json.NewEncoder(os.Stdout).Encode(map[string]int{"purged": n})
+		return json.NewEncoder(stdout).Encode(map[string]int{"purged": n})
+	case n == 0 && !begins:
+		fmt.Fprintf(stdout, "purged 0 answers: nothing is stored for %s; --prefix purges all that begins so\n", printable(url))
+		return nil
 	}
-	fmt.Printf("purged %s\n", count(n, "answer", "answers"))
+	fmt.Fprintf(stdout, "purged %s\n", count(n, "answer", "answers"))
 	return nil
 }
 
 func printCacheList(found []fallbackcache.Listed, now time.Time) {
-	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	defer t.Flush()
 	fmt.Fprint(t, "STATUS  SIZE\tSTORED\tTTL\tFOR\tURL\n")
 	for _, l := range found {
@@ -112,19 +120,19 @@ func printCacheList(found []fallbackcache.Listed, now time.Time) {
 func printCacheEntries(found []fallbackcache.Listed) {
 	for i, l := range found {
 		if i > 0 {
-			fmt.Println()
+			fmt.Fprintln(stdout)
 		}
-		fmt.Printf("%s\nstatus %d, body %d bytes, stored %s, fresh until %s\n", printable(l.URL), l.Status, l.Size,
+		fmt.Fprintf(stdout, "%s\nstatus %d, body %d bytes, stored %s, fresh until %s\n", printable(l.URL), l.Status, l.Size,
 			l.StoredAt.Format(time.RFC3339), l.FreshUntil.Format(time.RFC3339))
 		if l.Private {
-			fmt.Println("for the credentials it was fetched with, only")
+			fmt.Fprintln(stdout, "for the credentials it was fetched with, only")
 		}
 		if len(l.Vary) > 0 {
-			fmt.Printf("depends on %s\n", printable(strings.Join(l.Vary, ", ")))
+			fmt.Fprintf(stdout, "depends on %s\n", printable(strings.Join(l.Vary, ", ")))
 		}
 		for _, name := range slices.Sorted(maps.Keys(l.Header)) {
 			for _, value := range l.Header[name] {
-				fmt.Printf("  %s: %s\n", printable(name), printable(value))
+				fmt.Fprintf(stdout, "  %s: %s\n", printable(name), printable(value))
 			}
 		}
 	}

@@ -129,11 +129,11 @@ func (c checked) print() {
 	case c.err != nil:
 		printError(c.err)
 	case len(c.Warnings) > 0:
-		fmt.Printf("%s: ok, %s, %s\n", c.File, count(c.Upstreams, "upstream", "upstreams"), count(len(c.Warnings), "warning", "warnings"))
+		fmt.Fprintf(stdout, "%s: ok, %s, %s\n", c.File, count(c.Upstreams, "upstream", "upstreams"), count(len(c.Warnings), "warning", "warnings"))
 	default:
-		fmt.Printf("%s: ok, %s\n", c.File, count(c.Upstreams, "upstream", "upstreams"))
+		fmt.Fprintf(stdout, "%s: ok, %s\n", c.File, count(c.Upstreams, "upstream", "upstreams"))
 	}
 	if c.AgainstLive != nil {
-		c.AgainstLive.print(os.Stdout)
+		c.AgainstLive.print(stdout)
 	}
 }

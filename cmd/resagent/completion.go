@@ -63,7 +63,7 @@ func completion(_ context.Context, fs *pflag.FlagSet, args []string) error {
 		shells := slices.Sorted(maps.Keys(completions))
 		return usageError{fmt.Errorf("completion knows %s, and not %q%s", strings.Join(shells, ", "), fs.Arg(0), didYouMean(fs.Arg(0), shells))}
 	}
-	fmt.Print(text)
+	fmt.Fprint(stdout, text)
 	return nil
 }
 

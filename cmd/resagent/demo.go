@@ -30,7 +30,7 @@ func demo(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	seed := fs.Uint64("seed", 0, "the `NUMBER` that decides all that is left to chance (default: drawn)")
 	asJSON := fs.Bool("json", false, "print the result as JSON; the log goes to standard error")
 	duration := fs.Duration("duration", demoDuration, "about how long it takes, from 20s to 55s")
-	scope := fs.String("scope", "host", "who shares the limits: host, or process to see which promises break without an agent's limits")
+	scope := fs.String("scope", "host", "who shares the limits, `SCOPE` is host, or process to see which promises break without an agent's limits")
 	role := fs.String("role", "", "")
 	tapePath := fs.String("tape", "", "")
 	base := fs.String("base", "", "")
@@ -87,13 +87,15 @@ func demo(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	result.print(out)
-	if *asJSON {
+	if !*asJSON {
+		result.print(stdout)
+	} else {
+		result.print(os.Stderr)
 		text, err := json.MarshalIndent(result, "", "  ")
 		if err != nil {
 			return err
 		}
-		fmt.Println(string(text))
+		fmt.Fprintln(stdout, string(text))
 	}
 	if n := result.broken(); n > 0 {
 		return fmt.Errorf("demo: %s broken, see above; run it again with --seed %d", count(n, "promise is", "promises are"), *seed)

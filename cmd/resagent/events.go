@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/user"
 	"strconv"
 	"strings"
@@ -28,15 +27,15 @@ func showEvents(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	}
 	show := func(line json.RawMessage) error {
 		if *asJSON {
-			_, err := fmt.Printf("%s\n", line)
+			_, err := fmt.Fprintf(stdout, "%s\n", line)
 			return err
 		}
 		var one agent.Event
 		if err := json.Unmarshal(line, &one); err != nil {
 			return fmt.Errorf("the agent's events are not understood: %w; is it of another version?", err)
 		}
-		printEvent(os.Stdout, one)
-		return nil
+		printEvent(stdout, one)
+		return stdout.failed()
 	}
 	if *following {
 		return followEvents(ctx, *socket, show)
@@ -100,7 +99,7 @@ func printEvent(w io.Writer, e agent.Event) {
 		line += ": " + strings.ReplaceAll(e.Text, "\n", "\n    ")
 	}
 	if e.Missed > 0 {
-		fmt.Fprintf(w, "(%d events before this one are gone)\n", e.Missed)
+		fmt.Fprintf(w, "(%s gone)\n", count(int(e.Missed), "event before this one is", "events before this one are"))
 	}
 	fmt.Fprintln(w, printable(line))
 	for _, c := range e.Changes {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -74,7 +73,7 @@ func explain(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if *asJSON {
 		return printJSON(found)
 	}
-	printExplanation(os.Stdout, found)
+	printExplanation(stdout, found)
 	return nil
 }
 
@@ -98,14 +97,14 @@ func printExplanation(w io.Writer, e policies.Explanation) {
 	if e.Upstream == "" {
 		fmt.Fprint(t, "upstream\tnone: no policy names this call, its host and port stand for themselves\n")
 	} else {
-		fmt.Fprintf(t, "upstream\t%s\n", printable(e.Upstream))
+		fmt.Fprintf(t, "upstream\t%s\n", oneLine(e.Upstream))
 	}
 	if e.Match != nil {
-		fmt.Fprintf(t, "match\t%s\n", printable(matchText(e)))
+		fmt.Fprintf(t, "match\t%s\n", oneLine(matchText(e)))
 	}
 	fmt.Fprint(t, "\nVALUE\tIS\tFROM\n")
 	for _, v := range e.Values {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", v.Path, printable(v.Value), printable(v.From()))
+		fmt.Fprintf(t, "%s\t%s\t%s\n", oneLine(v.Path), oneLine(v.Value), oneLine(v.From()))
 	}
 }
 
@@ -126,7 +125,7 @@ func matchText(e policies.Explanation) string {
 
 // printJSON writes v for machines, indented for the people who look anyway.
 func printJSON(v any) error {
-	e := json.NewEncoder(os.Stdout)
+	e := json.NewEncoder(stdout)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)

@@ -47,10 +47,10 @@ type fetchedStep struct {
 // it. The body goes to standard output, what each layer did to standard error.
 func fetch(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	socket := socketFlag(fs)
-	method := fs.StringP("request", "X", "GET", "the `METHOD`")
-	headers := fs.StringArrayP("header", "H", nil, "a `FIELD: VALUE`; may be repeated")
-	data := fs.StringP("data", "d", "", "the request's body")
-	upstream := fs.String("upstream", "", "the `NAME` of the upstream, whatever the URL")
+	method := fs.StringP("request", "X", "GET", "the request's `METHOD`")
+	headers := fs.StringArrayP("header", "H", nil, "a field of the request, as `'FIELD: VALUE'`; may be repeated")
+	data := fs.StringP("data", "d", "", "the `TEXT` of the request's body")
+	upstream := fs.String("upstream", "", "send it as to the upstream of this `NAME`, whatever the URL")
 	asJSON := fs.Bool("json", false, "print what happened as JSON, and not the body")
 	if err := parse(fs, args, 1, 1); err != nil {
 		return err

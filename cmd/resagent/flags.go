@@ -17,9 +17,9 @@ func newFlags(c command) *pflag.FlagSet {
 	fs := pflag.NewFlagSet(c.name, pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.Usage = func() {
-		fmt.Printf("Usage: %s\n\n%s.\n", strings.TrimSpace("resagent "+c.name+" [OPTIONS] "+c.args), c.summary)
+		fmt.Fprintf(stdout, "Usage: %s\n\n%s.\n", strings.TrimSpace("resagent "+c.name+" [OPTIONS] "+c.args), c.summary)
 		if fs.HasFlags() {
-			fmt.Printf("\nOptions:\n%s\n", strings.TrimRight(fs.FlagUsagesWrapped(100), "\n"))
+			fmt.Fprintf(stdout, "\nOptions:\n%s\n", strings.TrimRight(fs.FlagUsagesWrapped(100), "\n"))
 		}
 	}
 	return fs
@@ -66,7 +66,7 @@ func flagNames(fs *pflag.FlagSet) (names []string) {
 
 // socketFlag declares --socket.
 func socketFlag(fs *pflag.FlagSet) *string {
-	return fs.String("socket", wire.Socket(), "the agent's `PATH`")
+	return fs.String("socket", wire.Socket(), "the `PATH` of the agent's socket")
 }
 
 // adminSocketFlag declares --admin-socket. Its value is found with adminSocket

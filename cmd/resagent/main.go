@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/pflag"
 
@@ -30,17 +30,17 @@ var commands = []command{
 	{"serve", "", "Run the agent", serve},
 	{"check", "[FILE...]", "Check policy files: all errors at once, and warnings of what is hardly meant", check},
 	{"status", "[UPSTREAM]", "Show how the upstreams of the host are, and why; or all that is known of one", status},
-	{"top", "", "Watch the upstreams and processes of the host, live", top},
+	{"top", "", "Watch the upstreams and processes of the host, live; h shows the keys", top},
 	{"explain", "METHOD URL | --upstream NAME", "Show which policy a call gets, and where it is written", explain},
 	{"breaker", "UPSTREAM open|close|auto", "Force an upstream's circuits open or closed for a time, or leave them to the evidence again", breaker},
-	{"events", "", "Show what happened to the agent: reloads and what they changed, sessions", showEvents},
+	{"events", "", "Show what happened of late: circuits, reloads and what they changed, orders, overrides, sessions", showEvents},
 	{"exec", "UPSTREAM -- COMMAND [ARG...]", "Run a command that holds one of the host's permits", execute},
-	{"fetch", "URL", "Send a request through the transport, and tell what each layer did", fetch},
+	{"fetch", "URL", "Send a request as the host's programs do: the body on standard output, what each layer did on standard error", fetch},
 	{"override", "UPSTREAM KEY=VALUE... | clear UPSTREAM | clear --all | list", "Lay values over the policy files for a time", override},
 	{"reload", "", "Make the agent read its policies again", reload},
-	{"cache", "list|show|purge DIR [URL]", "Look into, or empty, the folder of a fallback cache", cache},
+	{"cache", "list DIR [PREFIX] | show DIR URL | purge DIR [URL]", "Look into the folder of a fallback cache; purge one URL, or without a URL all", cache},
 	{"demo", "", "See it work on real processes: at most 60 s, no root", demo},
-	{"completion", "bash|zsh|fish", "Print what has a shell complete this command's words", completion},
+	{"completion", "bash|zsh|fish", "Print a script for completion: source <(resagent completion bash)", completion},
 	{"version", "", "Show the version", showVersion},
 }
 
@@ -63,10 +63,13 @@ func main() {
 // run carries out one command line and returns the exit code.
 func run(ctx context.Context, args []string) int {
 	err := dispatch(ctx, args)
+	if err == nil || errors.Is(err, pflag.ErrHelp) {
+		err = stdout.failed()
+	}
 	var usage usageError
 	var coded exitError
 	switch {
-	case err == nil, errors.Is(err, pflag.ErrHelp):
+	case err == nil:
 		return 0
 	case errors.Is(err, errShown):
 		return 1
@@ -105,21 +108,21 @@ func dispatch(ctx context.Context, args []string) error {
 	name, args := args[0], args[1:]
 	switch name {
 	case "help", "-h", "--help":
-		if len(args) == 0 {
-			help(os.Stdout)
+		if len(args) == 0 || slices.Contains([]string{"help", "-h", "--help"}, args[0]) {
+			help(stdout)
 			return nil
 		}
 		name, args = args[0], []string{"--help"}
 	case "--version":
 		name = "version"
 	case "__complete":
-		complete(ctx, os.Stdout, args)
+		complete(ctx, stdout, args)
 		return nil
 	case "__man":
-		manual(os.Stdout)
+		manual(stdout)
 		return nil
 	case "__man-policies":
-		return policiesManual(os.Stdout)
+		return policiesManual(stdout)
 	}
 	names := []string{"help"}
 	for _, c := range commands {
@@ -131,14 +134,20 @@ func dispatch(ctx context.Context, args []string) error {
 	return usageError{fmt.Errorf("unknown subcommand %q%s; see resagent help", name, didYouMean(name, names))}
 }
 
-// help lists the subcommands.
+// help lists the subcommands, for terminals of 80 columns.
 func help(w io.Writer) {
 	fmt.Fprint(w, "resagent shares resilience policies and limits between the processes of a host.\n\nUsage: resagent COMMAND [OPTIONS]\n\n")
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	for _, c := range commands {
-		fmt.Fprintf(t, "  %s\t%s\n", strings.TrimSpace(c.name+" "+c.args), c.summary)
+	for _, c := range append(slices.Clone(commands), command{name: "help", summary: "Show this, or with a COMMAND its arguments and options"}) {
+		for i, row := range fold(c.summary, 66) {
+			if i > 0 {
+				c.name = ""
+			}
+			fmt.Fprintf(w, "  %-10s  %s\n", c.name, row)
+		}
 	}
-	fmt.Fprintf(t, "  %s\t%s\n", "help [COMMAND]", "Show this, or a command's options")
-	t.Flush()
-	fmt.Fprint(w, "\nRESAGENT_SOCKET names the agent's socket where it is not /run/resagent/agent.sock.\n")
+	fmt.Fprint(w, `
+RESAGENT_SOCKET names the agent's socket where it is not
+/run/resagent/agent.sock. A duration is written 300ms, 10s, 5m or 1h.
+More: resagent(1); what a policy may say: resagent-policies(5).
+`)
 }

@@ -34,13 +34,15 @@ The agent hands out policies for HTTP calls (retries, timeouts, circuit breakers
 				name = "-" + f.Shorthand + ", " + name
 			}
 			fmt.Fprintf(w, ".TP\n.B %s\n%s", roff(strings.TrimSpace(name+" "+value)), roff(usage))
-			if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0s" && f.DefValue != "0" && f.DefValue != "[]" {
+			if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0s" && f.DefValue != "0" && f.DefValue != "[]" && !strings.Contains(usage, "(default") {
 				fmt.Fprintf(w, " (default %s)", roff(f.DefValue))
 			}
 			fmt.Fprintln(w)
 		})
 	}
-	fmt.Fprint(w, `.SH EXIT STATUS
+	fmt.Fprint(w, `.SH DURATIONS
+A duration is written 300ms, 10s, 5m or 1h.
+.SH EXIT STATUS
 0: done. 1: it could not be done, and standard error says why. 2: the command line is wrong.
 .B resagent exec
 ends as its command does, and before that with 75 if no permit was free in time, 126 or 127 if the command cannot be run.
@@ -48,6 +50,9 @@ ends as its command does, and before that with 75 if no permit was free in time,
 .TP
 .B RESAGENT_SOCKET
 The agent's socket, where it is not /run/resagent/agent.sock.
+.TP
+.B NO_COLOR
+Not empty: nothing is coloured.
 .SH FILES
 .TP
 .I /etc/resagent/policies.yaml, /etc/resagent/policies.d/*.yaml
@@ -56,6 +61,9 @@ The policies, see
 .TP
 .I /run/resagent/agent.sock, /run/resagent/admin.sock
 The agent's sockets: for processes, and for changes.
+.TP
+.I /run/resagent\-ledger/ledger
+What the agent has granted, for the one after it.
 .SH SEE ALSO
 .BR resagent\-policies (5),
 .BR systemctl (1),

@@ -70,7 +70,7 @@ func setOverride(ctx context.Context, socket string, words []string, lasts time.
 	if err := json.Unmarshal(body, &done); err != nil {
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
 	}
-	fmt.Println(printable(overrideText(done)))
+	fmt.Fprintln(stdout, printable(overrideText(done)))
 	return nil
 }
 
@@ -87,10 +87,10 @@ func listOverrides(ctx context.Context, socket string, asJSON bool) error {
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
 	}
 	for _, o := range answer.Overrides {
-		fmt.Println(printable(overrideText(o)))
+		fmt.Fprintln(stdout, printable(overrideText(o)))
 	}
 	if len(answer.Overrides) == 0 {
-		fmt.Println("no overrides")
+		fmt.Fprintln(stdout, "no overrides")
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func clearOverrides(ctx context.Context, socket, upstream string, asJSON bool) e
 		return noOverride(ctx, socket, upstream)
 	}
 	for _, o := range answer.Cleared {
-		fmt.Println("cleared: " + printable(overrideText(o)))
+		fmt.Fprintln(stdout, "cleared: "+printable(overrideText(o)))
 	}
 	return nil
 }
@@ -138,10 +138,16 @@ func noOverride(ctx context.Context, socket, upstream string) error {
 
 // overrideText is one override in a line.
 func overrideText(o agent.Override) string {
+	return fmt.Sprintf("%s %s until %s, by %s: %s", o.Upstream, valuesText(o),
+		o.Until.Local().Format("2006-01-02 15:04:05"), userName(o.UID), o.Reason)
+}
+
+// valuesText is what an override lays over the files, long values cut.
+func valuesText(o agent.Override) string {
+	const most = 200 // columns; a value may be a page
 	var values []string
 	for _, key := range slices.Sorted(maps.Keys(o.Values)) {
-		values = append(values, key+"="+o.Values[key])
+		values = append(values, key+"="+fit(o.Values[key], most))
 	}
-	return fmt.Sprintf("%s %s until %s, by %s: %s", o.Upstream, strings.Join(values, " "),
-		o.Until.Local().Format("2006-01-02 15:04:05"), userName(o.UID), o.Reason)
+	return strings.Join(values, " ")
 }

@@ -38,11 +38,11 @@ func reload(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 		word = "nothing has changed"
 	}
 	for _, c := range done.Changes {
-		fmt.Println(printable(c.String()))
+		fmt.Fprintln(stdout, printable(c.String()))
 	}
 	if done.More {
-		fmt.Println("and more")
+		fmt.Fprintln(stdout, "and more")
 	}
-	fmt.Printf("%s: generation %d, %s\n", word, done.Generation, count(done.Upstreams, "upstream", "upstreams"))
+	fmt.Fprintf(stdout, "%s: generation %d, %s\n", word, done.Generation, count(done.Upstreams, "upstream", "upstreams"))
 	return nil
 }

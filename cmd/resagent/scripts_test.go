@@ -19,6 +19,9 @@ var aspects = map[string]func(line scriptLine) bool{
 	"--json": func(l scriptLine) bool {
 		return strings.Contains(l.args, "--json") && strings.Contains(l.next, "stdout")
 	},
+	"full disk": func(l scriptLine) bool {
+		return l.fails && strings.Contains(l.args, ">/dev/full") && strings.Contains(l.next, "output is not complete")
+	},
 	"agent not running": func(l scriptLine) bool { return l.fails && strings.Contains(l.next, "cannot reach the agent at") },
 	"no permission": func(l scriptLine) bool {
 		return l.fails && l.denied && strings.Contains(l.next, "permission denied: it is for the group")

@@ -63,7 +63,7 @@ func status(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	for _, l := range screen {
 		out.WriteString(l.fit(width).text(coloured(os.Stdout, *noColor)) + "\n")
 	}
-	_, err = os.Stdout.Write(out.Bytes())
+	_, err = stdout.Write(out.Bytes())
 	return err
 }
 

@@ -23,9 +23,9 @@ const (
 func top(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	socket := socketFlag(fs)
 	interval := fs.Duration("interval", 2*time.Second, "the time between two frames, 100ms to 1h")
-	frames := fs.IntP("frames", "n", 0, "end after so many frames; 0: live on a terminal, one frame elsewhere")
+	frames := fs.IntP("frames", "n", 0, "end after this `NUMBER` of frames; 0: live on a terminal, one frame elsewhere")
 	once := fs.Bool("once", false, "print one frame, without keys; the same as --frames 1")
-	processes := fs.BoolP("processes", "p", false, "begin with the processes")
+	processes := fs.BoolP("processes", "p", false, "begin with the list of processes; p goes to and fro")
 	noColor := fs.Bool("no-color", false, "do not colour; nor is it done where NO_COLOR is set, or TERM is dumb")
 	asJSON := fs.Bool("json", false, "print each frame as a line of JSON, as status does")
 	if err := parse(fs, args, 0, 0); err != nil {
@@ -92,7 +92,7 @@ func (l *topRun) print(ctx context.Context, frames int) error {
 				return ctx.Err()
 			case <-time.After(l.interval):
 			}
-			fmt.Println()
+			fmt.Fprintln(stdout)
 		}
 		s, err := l.next(ctx)
 		if err == nil && i == 0 && !hasRecent(s) {
@@ -110,7 +110,7 @@ func (l *topRun) print(ctx context.Context, frames int) error {
 		}
 		width, _ := window(os.Stdout)
 		for _, row := range l.screen(width, 0, time.Now()) {
-			if _, err := fmt.Println(row.text(l.colour)); err != nil {
+			if _, err := fmt.Fprintln(stdout, row.text(l.colour)); err != nil {
 				return err
 			}
 		}
@@ -136,7 +136,7 @@ func jsonFrames(ctx context.Context, socket string, frames int, interval time.Du
 		if err := json.Compact(&row, body); err != nil {
 			return fmt.Errorf("the agent's answer to status is not understood: %w; is it of another version?", err)
 		}
-		if _, err := fmt.Println(row.String()); err != nil {
+		if _, err := fmt.Fprintln(stdout, row.String()); err != nil {
 			return err
 		}
 	}

@@ -40,11 +40,7 @@ func (v *upstreamView) notes(now time.Time) (all []string) {
 // overrideNotes say what lies over the upstream's policy.
 func (v *upstreamView) overrideNotes(now time.Time) (all []string) {
 	for _, o := range v.overrides {
-		var values []string
-		for _, key := range slices.Sorted(maps.Keys(o.Values)) {
-			values = append(values, key+"="+o.Values[key])
-		}
-		all = append(all, oneLine(fmt.Sprintf("override %s until %s by %s: %s", strings.Join(values, " "), clock(o.Until, now), userName(o.UID), o.Reason)))
+		all = append(all, oneLine(fmt.Sprintf("override %s until %s by %s: %s", valuesText(o), clock(o.Until, now), userName(o.UID), o.Reason)))
 	}
 	return all
 }

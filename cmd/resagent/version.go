@@ -21,7 +21,7 @@ func showVersion(_ context.Context, fs *pflag.FlagSet, args []string) error {
 	if *asJSON {
 		return printJSON(map[string]string{"version": versionText(), "os": runtime.GOOS, "arch": runtime.GOARCH, "go": runtime.Version()})
 	}
-	fmt.Printf("resagent %s %s/%s %s\n", versionText(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+	fmt.Fprintf(stdout, "resagent %s %s/%s %s\n", versionText(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 	return nil
 }
 
