@@ -59,7 +59,7 @@ func TestOwnContextOverHTTP(t *testing.T) {
 	defer base.CloseIdleConnections()
 	tr := &Transport{Base: base, Agent: alone(t), Policies: compile(t, policies.Policy{
 		Match:   []policies.Match{{Host: "127.0.0.1"}},
-		Timeout: &policies.Timeout{Attempt: 50 * time.Millisecond, Idle: 50 * time.Millisecond, Total: time.Minute},
+		Timeout: &policies.Timeout{Attempt: 500 * time.Millisecond, Idle: 500 * time.Millisecond, Total: time.Minute}, // a busy machine answers well by then
 		Retry:   &policies.Retry{Disabled: true}, CircuitBreaker: &policies.CircuitBreaker{Disabled: true},
 	})}
 	call := func(ctx context.Context, path string) error {

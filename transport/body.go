@@ -84,7 +84,8 @@ func (b *body) read(p []byte, ph phase) (int, error) {
 }
 
 // ends counts a body that broke, and gives the permit back. It is no failure
-// of the upstream if the caller closed the body or ended the call.
+// of the upstream if the caller closed the body or ended the call, and tells
+// little if the body is one that stays open: a restart breaks all of these.
 func (b *body) ends(err error, ph phase) {
 	if err == io.EOF {
 		b.a.answered()
@@ -92,7 +93,7 @@ func (b *body) ends(err error, ph phase) {
 	}
 	defer b.a.release() // also if the hook panics
 	c := b.a.c
-	if ph != draining && !b.a.ended.Load() &&
+	if ph != draining && b.a.idles && !b.a.ended.Load() &&
 		(b.a.idled() || !b.closed.Load() && !c.gaveUp()) {
 		if br := c.breaker(); br != nil {
 			c.circuit(br.broke(b.a.ticket, c.start))

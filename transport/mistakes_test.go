@@ -8,6 +8,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/resagent/resagent/policies"
 )
 
 // TestMistakesAreTheCallers: a request that net/http does not send, or not as it
@@ -64,5 +66,42 @@ func TestMistakesAreTheCallers(t *testing.T) {
 				good()
 			})
 		}
+	}
+}
+
+// TestBrokenStreams: bodies that break are the upstream's failures, but not
+// those that stay open for long, which all break at once when it restarts.
+func TestBrokenStreams(t *testing.T) {
+	for name, tc := range map[string]struct {
+		status int
+		kind   string
+		counts bool
+	}{
+		"answer":       {200, "text/plain", true},
+		"event stream": {200, "text/event-stream", false},
+		"gRPC":         {200, "application/grpc", false},
+		"WebSocket":    {101, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			broken := func(req *http.Request) (*http.Response, error) {
+				body := io.NopCloser(io.MultiReader(strings.NewReader("half"), &errReader{errReset}))
+				return &http.Response{StatusCode: tc.status, Header: http.Header{"Content-Type": {tc.kind}}, Body: body, Request: req}, nil
+			}
+			tr, _ := through(t, policies.Policy{}, answer{do: broken})
+			var info Info
+			for range 25 {
+				resp, err := tr.RoundTrip(get(t).WithContext(WithInfo(t.Context(), &info)))
+				if err != nil {
+					break
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); !errors.Is(err, errReset) {
+					t.Errorf("the body gives %v", err)
+				}
+				resp.Body.Close()
+			}
+			if open := info.Breaker == "open"; open != tc.counts {
+				t.Errorf("the circuit is %s; want it open: %v", info.Breaker, tc.counts)
+			}
+		})
 	}
 }
