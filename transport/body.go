@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -79,6 +80,11 @@ func (b *body) read(p []byte, ph phase) (int, error) {
 	}
 	if err != nil {
 		b.ends(err, ph)
+	}
+	if c := b.a.c; c.unlink != nil && errors.Is(err, context.Canceled) { // its context is detached from the caller's
+		if cause := context.Cause(c.ctx); cause != nil {
+			err = cause
+		}
 	}
 	return n, err
 }

@@ -1,7 +1,9 @@
 package transport
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -60,4 +62,37 @@ func cancellable(t *testing.T) (*http.Request, func()) {
 	cancel := make(chan struct{})
 	req.Cancel = cancel //lint:ignore SA1019 callers may still use it
 	return req, func() { close(cancel) }
+}
+
+// TestDeadlineInABody: the caller's deadline is what a body ends with also where
+// a stale answer was waiting, and the attempt has a context of its own.
+func TestDeadlineInABody(t *testing.T) {
+	for name, p := range map[string]policies.Policy{"plain": {}, "stale.after": stale(time.Second)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr, s := through(t, p)
+				fillCache(t, tr, s, answer{do: func(req *http.Request) (*http.Response, error) {
+					return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(untilDone{req.Context()}), Request: req}, nil
+				}})
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+				defer cancel()
+				resp, err := tr.RoundTrip(request(t, "GET", nil).WithContext(ctx))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				if _, err := io.Copy(io.Discard, resp.Body); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("the body gives %v, want the deadline", err)
+				}
+			})
+		})
+	}
+}
+
+// untilDone is a body that ends with a context, as over HTTP/2.
+type untilDone struct{ context.Context }
+
+func (c untilDone) Read([]byte) (int, error) {
+	<-c.Done()
+	return 0, c.Err()
 }

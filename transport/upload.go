@@ -136,15 +136,14 @@ func (u *upload) outlasts(a *attempt) bool {
 	return true
 }
 
-// replay is the inner request's GetBody. Only the base calls it, when it sends
-// a request again by itself: unseen by budget and breaker, so it is counted.
+// replay is the inner request's GetBody. Only the base calls it, to send a
+// request again by itself: unseen by budget and breaker, so that is counted.
 func (u *upload) replay() (io.ReadCloser, error) {
 	body, err := u.get()
 	if err != nil {
 		return nil, err
 	}
-	u.c.replays.Add(1)
-	u.c.t.tell(u.c.event(Replayed))
+	body = &replayed{ReadCloser: body, c: u.c}
 	if u.plain {
 		return body, nil
 	}
@@ -152,6 +151,22 @@ func (u *upload) replay() (io.ReadCloser, error) {
 	defer u.mu.Unlock()
 	u.reader = &uploadReader{u: u, a: u.reader.a, own: body}
 	return u.reader, nil
+}
+
+// replayed is a body by GetBody for the base, which may ask for one and then
+// for another in its place: one that is read has been sent again.
+type replayed struct {
+	io.ReadCloser
+	c    *call
+	once sync.Once
+}
+
+func (r *replayed) Read(p []byte) (int, error) {
+	r.once.Do(func() {
+		r.c.replays.Add(1)
+		r.c.t.tell(r.c.event(Replayed))
+	})
+	return r.ReadCloser.Read(p)
 }
 
 // again says whether another attempt can have the body from its beginning.

@@ -107,25 +107,32 @@ func (r *errReader) Read([]byte) (int, error) { return 0, r.err }
 func TestSilentReplaysAreCounted(t *testing.T) {
 	replaying := func(req *http.Request) (*http.Response, error) {
 		req.Body.Close()
+		unused, err := req.GetBody() // as over HTTP/2, where another connection has to be made
+		if err != nil {
+			return nil, err
+		}
+		unused.Close()
 		again, err := req.GetBody()
 		if err != nil {
 			return nil, err
 		}
 		data, _ := io.ReadAll(again)
 		again.Close()
-		if string(data) != "body" {
+		if strings.Trim(string(data), "body") != "" || len(data) < 4 {
 			return nil, errors.New("other bytes: " + string(data))
 		}
 		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
 	}
 	tr, _ := through(t, policies.Policy{}, answer{do: replaying})
-	var info Info
-	req := request(t, "POST", bytes.NewReader([]byte("body")))
-	if _, err := tr.RoundTrip(req.WithContext(WithInfo(req.Context(), &info))); err != nil {
-		t.Fatal(err)
-	}
-	if info.Replays != 1 || info.Attempts != 1 {
-		t.Errorf("info %+v, want one replay in one attempt", info)
+	for _, times := range []int{1, plainMost} {
+		var info Info
+		req := request(t, "POST", bytes.NewReader(bytes.Repeat([]byte("body"), times)))
+		if _, err := tr.RoundTrip(req.WithContext(WithInfo(req.Context(), &info))); err != nil {
+			t.Fatal(err)
+		}
+		if info.Replays != 1 || info.Attempts != 1 {
+			t.Errorf("info %+v, want one replay in one attempt", info)
+		}
 	}
 }
 
@@ -139,6 +146,7 @@ func TestConflictAfterSilentReplay(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
+			io.Copy(io.Discard, again)
 			again.Close()
 			return &http.Response{StatusCode: 409, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
 		}
