@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -98,8 +99,8 @@ func (c *call) cancelled() <-chan struct{} {
 
 // base makes the call's attempts.
 func (c *call) base() http.RoundTripper {
-	if c.up.base != nil {
-		return c.up.base
+	if c.up.base != nil && strings.HasPrefix(strings.ToLower(c.req.URL.Scheme), "http") {
+		return c.up.base // which knows of no other protocols that the transport's was given
 	}
 	return c.t.base()
 }

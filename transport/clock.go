@@ -139,6 +139,9 @@ func (a *attempt) fire() {
 	struck, inBody := a.struck, a.phase >= reading
 	a.mu.Unlock()
 	a.life.end(struck)
+	if u := a.c.upload; u != nil && !inBody {
+		u.interrupt(a)
+	}
 	if inBody {
 		// A base that does not watch the context between the headers and the
 		// end of the body lets go of the Read when the body is closed.

@@ -19,6 +19,11 @@ import (
 type Transport struct {
 	// Base makes the attempts. Nil: http.DefaultTransport, and where that is this
 	// transport, or one that leads to it, what it was when the program began.
+	//
+	// What no policy names is told apart by scheme and host, and shares its
+	// circuit with the calls of all transports of a session. Where a Base leads
+	// elsewhere by the same URL (to a Unix socket, by a proxy), give that place
+	// a host of its own, as in http://docker/ and http://containerd/.
 	Base http.RoundTripper
 
 	// Policies apply as long as no agent has sent any. Nil: every authority

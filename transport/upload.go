@@ -173,7 +173,7 @@ func (r *replayed) Read(p []byte) (int, error) {
 func (u *upload) again() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.get != nil || !u.lost && u.failed == nil && !u.last
+	return u.get != nil || !u.lost && u.failed == nil && !u.last && !u.closed
 }
 
 // hold is again, and sees to it that it stays so as far as it can: a base that
@@ -184,7 +184,7 @@ func (u *upload) hold() bool {
 	switch {
 	case u.get != nil:
 		return true
-	case u.lost || u.failed != nil || u.last:
+	case u.lost || u.failed != nil || u.last || u.closed:
 		return false
 	}
 	if u.reader != nil {
@@ -347,6 +347,31 @@ func (r *uploadReader) end() {
 
 // letGo bounds the wait for a Read of the caller's body that is under way.
 const letGo = time.Second
+
+// interrupt ends an attempt's view after a timeout, for net/http's HTTP/1.1
+// waits for a Read of the body as long as that takes: it is closed under one that
+// has gone on for too long.
+func (u *upload) interrupt(a *attempt) {
+	u.mu.Lock()
+	r := u.reader
+	if r == nil || r.a != a || !r.busy {
+		u.mu.Unlock()
+		return
+	}
+	r.ended = true
+	u.mu.Unlock()
+	time.Sleep(letGo)
+	u.mu.Lock()
+	stuck := r.busy
+	u.mu.Unlock()
+	switch {
+	case !stuck:
+	case r.own != nil:
+		r.own.Close()
+	default:
+		u.close()
+	}
+}
 
 // wait ends the view, for the base has ended its attempt and not every base
 // closes the body, and waits for a Read that is still under way.

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -114,4 +115,42 @@ func TestNoContentOverHTTP2(t *testing.T) {
 			t.Errorf("%d: the upstream saw %v", status, err)
 		}
 	}
+}
+
+// TestStuckUploadTimesOut: over HTTP/1.1 net/http waits for a Read of the
+// request's body. A timeout does not wait for longer than a moment.
+func TestStuckUploadTimesOut(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+	defer srv.Close()
+	base := &http.Transport{}
+	defer base.CloseIdleConnections()
+	tr := &Transport{Base: base, Agent: alone(t), Policies: compile(t, policies.Policy{
+		Match:   []policies.Match{{Host: "127.0.0.1"}},
+		Timeout: &policies.Timeout{Attempt: 100 * time.Millisecond, Total: time.Minute},
+	})}
+	reads, writes := io.Pipe()
+	defer writes.Close()
+	go writes.Write([]byte("some"))
+	_, err := tr.RoundTrip(mustRequest(t, "PUT", srv.URL, reads))
+	if !errors.Is(err, ErrAttemptTimeout) {
+		t.Errorf("%v, want the attempt timeout", err)
+	}
+	if _, err := writes.Write([]byte("more")); err != io.ErrClosedPipe {
+		t.Errorf("writing to a body that is given up: %v, want that it is closed", err)
+	}
+}
+
+// TestOwnPoolLeavesProtocols: with a connection pool of its own an upstream is
+// still reached by what was registered with the base.
+func TestOwnPoolLeavesProtocols(t *testing.T) {
+	base := &http.Transport{}
+	base.RegisterProtocol("memory", around{&script{answers: []answer{{status: 200}}}})
+	tr := &Transport{Base: base, Agent: alone(t), Policies: compile(t, policies.Policy{
+		Match: []policies.Match{{Host: "upstream.test"}}, Connections: &policies.Connections{MaxPerHost: 1},
+	})}
+	resp, err := tr.RoundTrip(mustRequest(t, "GET", "memory://upstream.test/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
 }
