@@ -19,24 +19,28 @@ const (
 
 // policyFiles is where policies are read from.
 type policyFiles struct {
+	flags   *pflag.FlagSet // nil: nothing is read that is not named
 	file    *string
 	folders *[]string
+	dropIns string // read where neither flag is given
 }
 
 // policyFlags declares --policies and --policies-dir.
-func policyFlags(fs *pflag.FlagSet) policyFiles {
-	return policyFiles{
+func policyFlags(fs *pflag.FlagSet) *policyFiles {
+	return &policyFiles{
+		flags:   fs,
 		file:    fs.String("policies", defaultPolicies, "the policy `FILE`"),
-		folders: fs.StringArray("policies-dir", nil, "a `DIR` of further *.yaml files, laid over it; may be repeated (default "+defaultDropIns+" if --policies is not given)"),
+		folders: fs.StringArray("policies-dir", nil, "a `DIR` of further *.yaml, *.yml and *.json files, laid over it; may be repeated (default "+defaultDropIns+" if neither this nor --policies is given)"),
+		dropIns: defaultDropIns,
 	}
 }
 
 // load reads the files whole. Errors: policies.Errors, or a file that cannot
 // be read.
-func (p policyFiles) load() (*policies.Snapshot, error) {
+func (p *policyFiles) load() (*policies.Snapshot, error) {
 	folders := *p.folders
-	if len(folders) == 0 && *p.file == defaultPolicies {
-		folders = []string{defaultDropIns}
+	if p.flags != nil && !p.flags.Changed("policies") && !p.flags.Changed("policies-dir") {
+		folders = []string{p.dropIns}
 	}
 	return policyfile.Load(*p.file, folders...)
 }

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// defaultFiles are the flags of a command line, with a folder in place of /etc.
+func defaultFiles(t *testing.T, args ...string) (files *policyFiles, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	flags := pflag.NewFlagSet("check", pflag.ContinueOnError)
+	files = policyFlags(flags)
+	*files.file, files.dropIns = filepath.Join(dir, "policies.yaml"), filepath.Join(dir, "policies.d")
+	if err := flags.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(files.dropIns, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"policies.yaml":      "version: 1\n",
+		"policies.d/10.yaml": "upstreams: {a: {match: [{host: a}]}}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files, dir
+}
+
+// The default folder is for who names nothing: a file that is named is read
+// alone, though it be the default one.
+func TestDefaultDropIns(t *testing.T) {
+	files, _ := defaultFiles(t)
+	if set, err := files.load(); err != nil || set.Len() != 1 {
+		t.Errorf("without flags: %d upstreams, %v; want that of the drop-in", set.Len(), err)
+	}
+	files, dir := defaultFiles(t, "--policies", defaultPolicies)
+	*files.file = filepath.Join(dir, "policies.yaml") // stands for the default one
+	if set, err := files.load(); err != nil || set.Len() != 0 {
+		t.Errorf("with --policies: %d upstreams, %v; want none, those of the file alone", set.Len(), err)
+	}
+}
