@@ -22,7 +22,10 @@ type policyFiles struct {
 	flags   *pflag.FlagSet // nil: nothing is read that is not named
 	file    *string
 	folders *[]string
-	dropIns string // read where neither flag is given
+	// dropIns is read where neither flag is given, if it is there. Once it was
+	// it must be: a reload would take away all that its files say.
+	dropIns string
+	seen    bool
 }
 
 // policyFlags declares --policies and --policies-dir.
@@ -35,12 +38,17 @@ func policyFlags(fs *pflag.FlagSet) *policyFiles {
 	}
 }
 
-// load reads the files whole. Errors: policies.Errors, or a file that cannot
-// be read.
+// load reads the files whole. Errors: policies.Errors, or a file or folder that
+// cannot be read. It is not for several goroutines at once.
 func (p *policyFiles) load() (*policies.Snapshot, error) {
 	folders := *p.folders
 	if p.flags != nil && !p.flags.Changed("policies") && !p.flags.Changed("policies-dir") {
-		folders = []string{p.dropIns}
+		if _, err := os.Lstat(p.dropIns); !errors.Is(err, os.ErrNotExist) {
+			p.seen = true
+		}
+		if p.seen {
+			folders = []string{p.dropIns}
+		}
 	}
 	return policyfile.Load(*p.file, folders...)
 }

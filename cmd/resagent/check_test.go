@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -30,6 +31,37 @@ func defaultFiles(t *testing.T, args ...string) (files *policyFiles, dir string)
 		}
 	}
 	return files, dir
+}
+
+// The default folder need not be there, but one that was read may not go: its
+// upstreams would, and nobody would be told. An empty one says that they shall.
+func TestDefaultDropInsVanish(t *testing.T) {
+	files, dir := defaultFiles(t)
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	upstreams := func(want int) {
+		t.Helper()
+		if set, err := files.load(); err != nil || set.Len() != want {
+			t.Errorf("%d upstreams, %v; want %d", set.Len(), err, want)
+		}
+	}
+	away := filepath.Join(dir, "away")
+	move(files.dropIns, away)
+	upstreams(0)
+	move(away, files.dropIns)
+	upstreams(1)
+	move(files.dropIns, away)
+	if set, err := files.load(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is gone, and there are %d upstreams and the error %v", set.Len(), err)
+	}
+	if err := os.Mkdir(files.dropIns, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	upstreams(0)
 }
 
 // The default folder is for who names nothing: a file that is named is read

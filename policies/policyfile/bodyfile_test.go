@@ -47,11 +47,11 @@ func TestBodyFile(t *testing.T) {
 		file, dropins string
 		want          string
 	}{
-		{"main.yaml", "none", "<p>Sorry</p>\n\"&\"\n"},
+		{"main.yaml", "pages", "<p>Sorry</p>\n\"&\"\n"},
 		{"main.yaml", "d", "from the drop-in"},
 		{"main.yaml", "e", "written"},
 		{"plain.yaml", "f", "<p>Sorry</p>\n\"&\"\n"},
-		{"full.yaml", "none", strings.Repeat("x", policies.MaxBody)},
+		{"full.yaml", "pages", strings.Repeat("x", policies.MaxBody)},
 	} {
 		s, err := Load(in(c.file), in(c.dropins))
 		if err != nil {

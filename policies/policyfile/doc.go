@@ -13,7 +13,9 @@
 // upstreams, and change a single value of an upstream or of the defaults.
 // Lists are replaced whole; so a drop-in that writes an upstream's match
 // replaces all of it. A drop-in cannot take a key away; it can write
-// disabled: true, or none. It may leave out the version.
+// disabled: true, or none. It may leave out the version. A folder that is not
+// there and a drop-in of 0 bytes are errors: what they said would be gone, and
+// nobody told. An empty folder, and a drop-in of comments alone, are none.
 //
 // # What YAML is read
 //

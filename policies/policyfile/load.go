@@ -1,6 +1,7 @@
 package policyfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,9 +18,9 @@ import (
 const maxDropins = 1000
 
 // Load reads the file at path and what lies in the drop-in folders, and
-// compiles it. A folder that is not there is no error; a file that is not
-// there is. Errors in what the files say are policies.Errors; errors in
-// reading them wrap those of package fs.
+// compiles it. A file or folder that is not there is an error, and so is a
+// drop-in without a letter in it. Errors in what the files say are
+// policies.Errors; errors in reading them wrap those of package fs.
 func Load(path string, dropinDirs ...string) (*policies.Snapshot, error) {
 	names := []string{path}
 	for _, dir := range dropinDirs {
@@ -35,12 +36,16 @@ func Load(path string, dropinDirs ...string) (*policies.Snapshot, error) {
 	var trees []*policies.Node
 	var syntax policies.Errors
 	left := policies.MaxFileSize
-	for _, name := range names {
+	for i, name := range names {
 		data, err := read(name, left)
 		if err != nil {
 			return nil, err
 		}
 		left -= len(data)
+		if i > 0 && len(bytes.TrimSpace(data)) == 0 {
+			syntax = append(syntax, emptyDropin(name))
+			continue
+		}
 		tree, err := parse(name, data)
 		if wrong, ok := errors.AsType[policies.Errors](err); ok {
 			syntax = append(syntax, wrong...)
@@ -89,7 +94,8 @@ func parse(name string, data []byte) (*policies.Node, error) {
 func dropins(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		// Without it all that its files say would be gone, and nobody told.
+		return nil, fmt.Errorf("policyfile: %s: the drop-in folder is not there: %w: make it, empty if there are no drop-ins, or name another", dir, reason(err))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("policyfile: %s: the drop-in folder cannot be read: %w: it must be a folder that this user may list", dir, reason(err))
@@ -102,6 +108,16 @@ func dropins(dir string) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// emptyDropin refuses what a copy onto a full disk leaves: taken as a file
+// that says nothing, it would take its upstreams and limits away.
+func emptyDropin(name string) *policies.Error {
+	return &policies.Error{
+		Position: policies.Position{File: name, Line: 1, Column: 1},
+		Problem:  "there is nothing in the file",
+		Want:     "write it again, or remove it; a drop-in that is to say nothing has a comment",
+	}
 }
 
 // read reads a regular file, or a symbolic link to one, of at most left
