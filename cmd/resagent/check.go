@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"runtime/debug"
 
 	"github.com/spf13/pflag"
 
@@ -51,6 +53,16 @@ func (p *policyFiles) load() (*policies.Snapshot, error) {
 		}
 	}
 	return policyfile.Load(*p.file, folders...)
+}
+
+// loadAndFree is load for a process that stays: reading takes a hundred times a
+// file's size, which the runtime would keep for long. What the lexer pools goes
+// with the second collection.
+func (p *policyFiles) loadAndFree() (*policies.Snapshot, error) {
+	set, err := p.load()
+	runtime.GC()
+	debug.FreeOSMemory()
+	return set, err
 }
 
 // checked is what there is to say of one file, or of one with its drop-ins.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -75,5 +77,21 @@ func TestDefaultDropIns(t *testing.T) {
 	*files.file = filepath.Join(dir, "policies.yaml") // stands for the default one
 	if set, err := files.load(); err != nil || set.Len() != 0 {
 		t.Errorf("with --policies: %d upstreams, %v; want none, those of the file alone", set.Len(), err)
+	}
+}
+
+// An agent does not keep what reading its policies took.
+func TestLoadAndFree(t *testing.T) {
+	files, _ := defaultFiles(t)
+	if err := os.WriteFile(*files.file, []byte("version: 1\n"+strings.Repeat("#\n", 300_000)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := files.loadAndFree(); err != nil {
+		t.Fatal(err)
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	if kept := (m.HeapSys - m.HeapReleased) >> 20; kept > 32 {
+		t.Errorf("%d MiB are kept of what reading 600 KiB took, want hardly any", kept)
 	}
 }
