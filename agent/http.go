@@ -95,7 +95,7 @@ func (a *Agent) reload(w http.ResponseWriter, r *http.Request) {
 	uid, pid := asker(r)
 	done, err := a.reloadFor(Event{UID: &uid, PID: pid})
 	if err != nil {
-		refused(w, refusedPolicies, "the policies have errors; the earlier ones go on", err)
+		refused(w, refusedPolicies, "the policies cannot be loaded; the earlier ones go on", err)
 		return
 	}
 	reply(w, done)

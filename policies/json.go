@@ -16,8 +16,13 @@ import (
 // thousand upstreams fit in it.
 const MaxFileSize = 16 << 20
 
-// maxDepth is deeper than any policy goes.
-const maxDepth = 32
+// maxDepth is deeper than any policy goes. maxValues is more than fit into a set:
+// the shortest that many of may stand in it are statuses, 4 bytes with their
+// comma. A value takes 200 bytes of memory.
+const (
+	maxDepth  = 32
+	maxValues = MaxFileSize / 4
+)
 
 // ParseJSON reads a set from JSON, strictly: see [Decode]. file names it in
 // messages and in Set.Origin. The error is an [Errors].
@@ -97,6 +102,9 @@ func JSONTree(data []byte, file string) (*Node, error) {
 	if errors.Is(err, errDepth) {
 		return fail(r.start(), "the nesting is too deep", fmt.Sprintf("no policy goes deeper than %d levels", maxDepth))
 	}
+	if errors.Is(err, errValues) {
+		return fail(r.start(), fmt.Sprintf("there is too much in the file: more than %d values", maxValues), "write what upstreams share in defaults")
+	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return fail(0, "there is nothing in the file", `write {"version": 1, "upstreams": {...}}`)
 	}
@@ -120,13 +128,17 @@ func invalidUTF8(data []byte) int {
 	return len(data)
 }
 
-var errDepth = errors.New("too deep")
+var (
+	errDepth  = errors.New("too deep")
+	errValues = errors.New("too many values")
+)
 
 type jsonReader struct {
 	data   []byte
 	file   string
 	lines  []int // offsets at which lines 2, 3, ... begin
 	tokens *json.Decoder
+	values int // so far
 
 	// The place of the newest position: on the wire a whole set is one line,
 	// whose columns are not to be counted from its beginning each time.
@@ -162,6 +174,9 @@ func (r *jsonReader) position(offset int) Position {
 func (r *jsonReader) value(depth int) (*Node, error) {
 	if depth > maxDepth {
 		return nil, errDepth
+	}
+	if r.values++; r.values > maxValues {
+		return nil, errValues
 	}
 	n := &Node{Position: r.position(r.start())}
 	token, err := r.tokens.Token()

@@ -1,6 +1,9 @@
 package policies
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 // withoutEffect tells of values that the upstream writes and that change
 // nothing, beside what else holds for it.
@@ -47,6 +50,37 @@ func (l *lint) withoutEffect() {
 	}
 	if !l.hostLimits() {
 		none("on_agent_loss", "there is no bulkhead and no rate_limit of scope: host that it would be about", "leave it out, or write such a limit")
+	}
+	l.disabled()
+}
+
+// disabled tells once of each section that the upstream disables and says more
+// of. What the defaults say beside disabled: true is for upstreams that turn
+// the section on. A drop-in that disables what another file says is right, it
+// has no other way; so the two count together where they stand in one file, and
+// where the main file, which others are laid over, disables.
+func (l *lint) disabled() {
+	own := reflect.ValueOf(l.snapshot.set.Upstreams[l.name])
+	origin, at := l.snapshot.set.Origin, join("upstreams", l.name)+"."
+	for _, k := range keysOf[own.Type()] {
+		section := own.Field(k.index)
+		if section.Kind() != reflect.Pointer || section.IsNil() {
+			continue
+		}
+		off := section.Elem().FieldByName("Disabled")
+		if !off.IsValid() || !off.Bool() {
+			continue
+		}
+		file := origin[at+k.name+".disabled"].File
+		for _, value := range keysOf[section.Type().Elem()] {
+			path := k.name + "." + value.name
+			if value.name == "disabled" || section.Elem().Field(value.index).IsZero() ||
+				file != origin[""].File && file != origin[at+path].File {
+				continue
+			}
+			l.warn("no-effect", k.name+" is disabled, so nothing else in it counts", "leave the rest out, or take disabled: true out", path)
+			break
+		}
 	}
 }
 

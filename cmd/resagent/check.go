@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"runtime/debug"
 
 	"github.com/spf13/pflag"
 
@@ -19,26 +21,48 @@ const (
 
 // policyFiles is where policies are read from.
 type policyFiles struct {
+	flags   *pflag.FlagSet // nil: nothing is read that is not named
 	file    *string
 	folders *[]string
+	// dropIns is read where neither flag is given, if it is there. Once it was
+	// it must be: a reload would take away all that its files say.
+	dropIns string
+	seen    bool
 }
 
 // policyFlags declares --policies and --policies-dir.
-func policyFlags(fs *pflag.FlagSet) policyFiles {
-	return policyFiles{
+func policyFlags(fs *pflag.FlagSet) *policyFiles {
+	return &policyFiles{
+		flags:   fs,
 		file:    fs.String("policies", defaultPolicies, "the policy `FILE`"),
-		folders: fs.StringArray("policies-dir", nil, "a `DIR` of further *.yaml files, laid over it; may be repeated (default "+defaultDropIns+" if --policies is not given)"),
+		folders: fs.StringArray("policies-dir", nil, "a `DIR` of further *.yaml, *.yml and *.json files, laid over it; may be repeated (default "+defaultDropIns+" if neither this nor --policies is given)"),
+		dropIns: defaultDropIns,
 	}
 }
 
-// load reads the files whole. Errors: policies.Errors, or a file that cannot
-// be read.
-func (p policyFiles) load() (*policies.Snapshot, error) {
+// load reads the files whole. Errors: policies.Errors, or a file or folder that
+// cannot be read. It is not for several goroutines at once.
+func (p *policyFiles) load() (*policies.Snapshot, error) {
 	folders := *p.folders
-	if len(folders) == 0 && *p.file == defaultPolicies {
-		folders = []string{defaultDropIns}
+	if p.flags != nil && !p.flags.Changed("policies") && !p.flags.Changed("policies-dir") {
+		if _, err := os.Lstat(p.dropIns); !errors.Is(err, os.ErrNotExist) {
+			p.seen = true
+		}
+		if p.seen {
+			folders = []string{p.dropIns}
+		}
 	}
 	return policyfile.Load(*p.file, folders...)
+}
+
+// loadAndFree is load for a process that stays: reading takes a hundred times a
+// file's size, which the runtime would keep for long. What the lexer pools goes
+// with the second collection.
+func (p *policyFiles) loadAndFree() (*policies.Snapshot, error) {
+	set, err := p.load()
+	runtime.GC()
+	debug.FreeOSMemory()
+	return set, err
 }
 
 // checked is what there is to say of one file, or of one with its drop-ins.

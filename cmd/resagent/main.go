@@ -93,7 +93,7 @@ func printError(err error) {
 		text = count(len(mistakes), "mistake", "mistakes") + " in the policies, as shown above; correct the files"
 	}
 	// A library's prefix says which package; the reader needs the program's.
-	for _, prefix := range []string{"agent: ", "policyfile: ", "policies: ", "fallbackcache: "} {
+	for _, prefix := range []string{"agent: ", "policies: ", "fallbackcache: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	fmt.Fprintln(os.Stderr, "resagent:", printable(text))

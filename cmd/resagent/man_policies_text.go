@@ -28,9 +28,14 @@ An upstream that writes a section has it on, whatever the defaults say, unless i
 .PP
 A host that no upstream matches has retries, a retry budget and a circuit breaker with their built\-in values for itself, in each process, and 60 s to the response headers; nothing else.
 .SS Drop\-ins
-The files of policies.d whose names end in .yaml, .yml or .json are laid over the main file in the order of their names.
+The files of policies.d, or of the folders that
+.B \-\-policies\-dir
+names, whose names end in .yaml, .yml or .json are laid over the main file in the order of their names.
 Sections are merged key by key, lists replaced whole: a drop\-in may add upstreams, or change one value of one.
 It cannot take a key away; it writes disabled: true, or none.
+A drop\-in of 0 bytes, as a full disk leaves it, is refused, and so is a folder that is not there: its upstreams would be gone, and nobody told.
+A drop\-in of comments alone says nothing, and so does an empty folder.
+Only /etc/resagent/policies.d need not be there when the agent starts; once it was, it must stay.
 .SS Values
 .TP
 .B duration

@@ -40,7 +40,7 @@ func serve(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 		Listener:      agentListener,
 		AdminListener: adminListener,
 		Ledger:        *ledger,
-		Load:          files.load,
+		Load:          files.loadAndFree,
 		Logger:        logger,
 	}
 

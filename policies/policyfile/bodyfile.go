@@ -25,7 +25,7 @@ func readBody(file, path string, left int) (text, problem, want string) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Sprintf("%s is not there", name), "write the path of a file, relative to this one"
 	case err != nil:
-		return "", fmt.Sprintf("%s: %v", name, reason(err)), "make it readable for this user"
+		return "", fmt.Sprintf("%s: %v", name, reason(err)), remedy(err)
 	case info.IsDir():
 		return "", fmt.Sprintf("%s is a directory", name), "name a file in it"
 	case !info.Mode().IsRegular():
@@ -33,7 +33,7 @@ func readBody(file, path string, left int) (text, problem, want string) {
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return "", fmt.Sprintf("%s: %v", name, reason(err)), "make it readable for this user"
+		return "", fmt.Sprintf("%s: %v", name, reason(err)), remedy(err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, policies.MaxBody+1))

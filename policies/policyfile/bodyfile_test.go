@@ -47,11 +47,11 @@ func TestBodyFile(t *testing.T) {
 		file, dropins string
 		want          string
 	}{
-		{"main.yaml", "none", "<p>Sorry</p>\n\"&\"\n"},
+		{"main.yaml", "pages", "<p>Sorry</p>\n\"&\"\n"},
 		{"main.yaml", "d", "from the drop-in"},
 		{"main.yaml", "e", "written"},
 		{"plain.yaml", "f", "<p>Sorry</p>\n\"&\"\n"},
-		{"full.yaml", "none", strings.Repeat("x", policies.MaxBody)},
+		{"full.yaml", "pages", strings.Repeat("x", policies.MaxBody)},
 	} {
 		s, err := Load(in(c.file), in(c.dropins))
 		if err != nil {
@@ -112,7 +112,7 @@ func TestBodyFileMistakes(t *testing.T) {
 	})
 	for _, c := range []struct{ inside, want string }{
 		{"body_file: none.txt", "policies.yaml:6:27: upstreams.rates.fallback.static.body_file: DIR/none.txt is not there: write the path of a file, relative to this one"},
-		{"body_file: text/none", "policies.yaml:6:27: upstreams.rates.fallback.static.body_file: DIR/text/none: not a directory: make it readable for this user"},
+		{"body_file: text/none", "policies.yaml:6:27: upstreams.rates.fallback.static.body_file: DIR/text/none: not a directory: mend the path, or name another file"},
 		{"body_file: folder", "policies.yaml:6:27: upstreams.rates.fallback.static.body_file: DIR/folder is a directory: name a file in it"},
 		{"body_file: /dev/null", "policies.yaml:6:27: upstreams.rates.fallback.static.body_file: /dev/null is not a regular file: write the body to a file"},
 		{"body_file: large", "policies.yaml:6:27: upstreams.rates.fallback.static.body_file: DIR/large is larger than 1024 KiB: give less: each process keeps a copy"},

@@ -101,3 +101,41 @@ func TestTooLarge(t *testing.T) {
 		}
 	}
 }
+
+// What would take gigabytes to read is refused before it is.
+func TestTooMuch(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"commas.yaml": {"a: [" + strings.Repeat(",", maxMarks), "commas.yaml:1:4194307: there is too much in the file: more than 4194304 lines"},
+		"stars.yaml":  {"a: {" + strings.Repeat("*", maxMarks), "stars.yaml:1:4194307: there is too much in the file"},
+		"lines.yaml":  {strings.Repeat("#\n", maxMarks+1), "lines.yaml:4194305:2: there is too much in the file"},
+		"values.json": {"[" + strings.Repeat("1,", 4_200_000) + "1]", "values.json:1:8388608: there is too much in the file: more than 4194304 values"},
+	} {
+		_, err := Parse(name, []byte(c.text))
+		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: the error is %.200v, want %s", name, err, c.want)
+		}
+	}
+}
+
+// Of sets that say everything of each upstream, the largest is not too much.
+func TestNotTooMuch(t *testing.T) {
+	const everything = `  %s:
+    match: [{host: one.internal}, {host: "*.two.example.com", path: /v1/}, {host: three.internal, methods: [GET, POST, PUT]}]
+    timeout: {attempt: 2s, total: 8s, idle: 30s}
+    retry: {max_attempts: 3, backoff: {base: 50ms, max: 20s}, statuses: [429, 502, 503, 504]}
+    bulkhead: {max_concurrent: 64, max_waiting: 128, max_wait: 100ms, max_share_per_uid: 0.5}
+    circuit_breaker: {failure_rate: 0.5, min_requests: 20, window: 10s, open_for: 5s, max_open_for: 60s, half_open_requests: 1}
+    rate_limit: {rate: 100/s, burst: 50, max_wait: 100ms}
+    retry_budget: {capacity: 500}
+    fallback: {static: {status: 200, content_type: application/json, body: "{}"}, stale: {max_stale: 1h, after: 1s}}
+    idempotency: {header: Idempotency-Key, methods: [POST, PATCH]}
+    propagation: {attempt_header: X-Attempt, deadline_header: X-Deadline, deadline_unit: ms}
+`
+	begin := "version: 1\nupstreams:\n"
+	if _, err := Parse("one.yaml", fmt.Appendf(nil, begin+everything, "one")); err != nil {
+		t.Error(err)
+	}
+	if wrong := checkText([]byte(begin+strings.Repeat(everything, policies.MaxUpstreams)), "all.yaml"); wrong != nil {
+		t.Error(wrong)
+	}
+}

@@ -13,9 +13,14 @@
 // upstreams, and change a single value of an upstream or of the defaults.
 // Lists are replaced whole; so a drop-in that writes an upstream's match
 // replaces all of it. A drop-in cannot take a key away; it can write
-// disabled: true, or none. It may leave out the version.
+// disabled: true, or none. It may leave out the version. A folder that is not
+// there and a drop-in of 0 bytes are errors: what they said would be gone, and
+// nobody told. An empty folder, and a drop-in of comments alone, are none.
 //
 // # What YAML is read
+//
+// At most 16 MiB in all files, and in each 4,194,304 lines, brackets, commas,
+// quotes and the like: twice what 16,384 upstreams have that say everything.
 //
 // One document of mappings, lists and single values. Anchors, aliases, tags,
 // merge keys and directives are refused: what upstreams share is written in

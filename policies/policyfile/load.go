@@ -1,6 +1,7 @@
 package policyfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,9 +18,10 @@ import (
 const maxDropins = 1000
 
 // Load reads the file at path and what lies in the drop-in folders, and
-// compiles it. A folder that is not there is no error; a file that is not
-// there is. Errors in what the files say are policies.Errors; errors in
-// reading them wrap those of package fs.
+// compiles it. A file or folder that is not there is an error, and so is a
+// drop-in without a letter in it. Errors in what the files say are
+// policies.Errors; errors in reading them wrap those of package fs. Both begin
+// with the file's name, for people to read as they are.
 func Load(path string, dropinDirs ...string) (*policies.Snapshot, error) {
 	names := []string{path}
 	for _, dir := range dropinDirs {
@@ -30,17 +32,21 @@ func Load(path string, dropinDirs ...string) (*policies.Snapshot, error) {
 		names = append(names, found...)
 	}
 	if len(names) > 1+maxDropins {
-		return nil, fmt.Errorf("policyfile: %s: there are %d drop-in files, more than %d: join some of them", dropinDirs[0], len(names)-1, maxDropins)
+		return nil, fmt.Errorf("%s: there are %d drop-in files, more than %d: join some of them", dropinDirs[0], len(names)-1, maxDropins)
 	}
 	var trees []*policies.Node
 	var syntax policies.Errors
 	left := policies.MaxFileSize
-	for _, name := range names {
+	for i, name := range names {
 		data, err := read(name, left)
 		if err != nil {
 			return nil, err
 		}
 		left -= len(data)
+		if i > 0 && len(bytes.TrimSpace(data)) == 0 {
+			syntax = append(syntax, emptyDropin(name))
+			continue
+		}
 		tree, err := parse(name, data)
 		if wrong, ok := errors.AsType[policies.Errors](err); ok {
 			syntax = append(syntax, wrong...)
@@ -89,10 +95,11 @@ func parse(name string, data []byte) (*policies.Node, error) {
 func dropins(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		// Without it all that its files say would be gone, and nobody told.
+		return nil, fmt.Errorf("%s: the drop-in folder is not there: %w: make it, empty if there are no drop-ins, or name another", dir, reason(err))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("policyfile: %s: the drop-in folder cannot be read: %w: it must be a folder that this user may list", dir, reason(err))
+		return nil, fmt.Errorf("%s: the drop-in folder cannot be read: %w: it must be a folder that this user may list", dir, reason(err))
 	}
 	var names []string
 	for _, entry := range entries {
@@ -104,33 +111,52 @@ func dropins(dir string) ([]string, error) {
 	return names, nil
 }
 
+// emptyDropin refuses what a copy onto a full disk leaves: taken as a file
+// that says nothing, it would take its upstreams and limits away.
+func emptyDropin(name string) *policies.Error {
+	return &policies.Error{
+		Position: policies.Position{File: name, Line: 1, Column: 1},
+		Problem:  "there is nothing in the file",
+		Want:     "write it again, or remove it; a drop-in that is to say nothing has a comment",
+	}
+}
+
 // read reads a regular file, or a symbolic link to one, of at most left
 // bytes.
 func read(path string, left int) ([]byte, error) {
 	info, err := os.Stat(path) // before opening: to open a FIFO would wait for its writer
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("policyfile: %s: %w: write the policies there (version: 1 alone is enough), or name another file", path, reason(err))
 	case err != nil:
-		return nil, fmt.Errorf("policyfile: %s: %w: make it readable for this user", path, reason(err))
+		return nil, fmt.Errorf("%s: %w: %s", path, reason(err), remedy(err))
 	case info.IsDir():
-		return nil, fmt.Errorf("policyfile: %s: is a directory: name a file in it", path)
+		return nil, fmt.Errorf("%s: is a directory: name a file in it", path)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("policyfile: %s: is not a regular file: write the policies to a file", path)
+		return nil, fmt.Errorf("%s: is not a regular file: write the policies to a file", path)
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("policyfile: %s: %w: make it readable for this user", path, reason(err))
+		return nil, fmt.Errorf("%s: %w: %s", path, reason(err), remedy(err))
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, int64(left)+1))
 	if err != nil {
-		return nil, fmt.Errorf("policyfile: %s: %w: try again", path, reason(err))
+		return nil, fmt.Errorf("%s: %w: try again", path, reason(err))
 	}
 	if len(data) > left {
-		return nil, fmt.Errorf("policyfile: %s: the files are larger than %d MiB together: say less, or say it in defaults", path, policies.MaxFileSize>>20)
+		return nil, fmt.Errorf("%s: the files are larger than %d MiB together: say less, or say it in defaults", path, policies.MaxFileSize>>20)
 	}
 	return data, nil
+}
+
+// remedy says what to do about a file that cannot be opened.
+func remedy(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "write the policies there (version: 1 alone is enough), or name another file"
+	case errors.Is(err, fs.ErrPermission):
+		return "make it readable for this user"
+	}
+	return "mend the path, or name another file" // it leads in a circle, or through a file
 }
 
 // reason is err without the operation and path that the message has already.

@@ -2,6 +2,7 @@ package policyfile
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
@@ -101,7 +102,7 @@ upstreams:
 		"policies.d/35-empty.yaml":  "# everything is commented out\n",
 		"policies.d/README":         "nor this",
 	})
-	snapshot, err := Load(filepath.Join(dir, "policies.yaml"), filepath.Join(dir, "policies.d"), filepath.Join(dir, "absent.d"))
+	snapshot, err := Load(filepath.Join(dir, "policies.yaml"), filepath.Join(dir, "policies.d"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +162,32 @@ d/20.yaml:5:5: upstreams.a.bulkhead.max_concurrent: is missing: write a number o
 	}
 }
 
+// A drop-in of 0 bytes, as a full disk leaves it, takes no upstream away in
+// silence. Nothing to read is no error where somebody says so.
+func TestEmptyDropin(t *testing.T) {
+	dir := write(t, map[string]string{
+		"policies.yaml":      "version: 1\n",
+		"zero/10.yaml":       "",
+		"space/10.json":      " \n\t\n",
+		"comment/10.yaml":    "# nothing yet",
+		"nobody/README":      "",
+		"bad-too/10.yaml":    "",
+		"bad-too/20-bad.yml": "a: [\n",
+	})
+	for name, want := range map[string]string{
+		"zero":    "zero/10.yaml:1:1: there is nothing in the file: write it again, or remove it; a drop-in that is to say nothing has a comment",
+		"space":   "space/10.json:1:1: there is nothing in the file",
+		"bad-too": "there is nothing in the file: write it again, or remove it; a drop-in that is to say nothing has a comment\n" + filepath.Join(dir, "bad-too/20-bad.yml:1:4"),
+		"comment": "",
+		"nobody":  "",
+	} {
+		_, err := Load(filepath.Join(dir, "policies.yaml"), filepath.Join(dir, name))
+		if got := fmt.Sprint(err); want != "" && !strings.Contains(got, want) || want == "" && err != nil {
+			t.Errorf("%s: the error is %v, want %q", name, err, want)
+		}
+	}
+}
+
 func TestUnreadable(t *testing.T) {
 	dir := write(t, map[string]string{
 		"good.yaml":       "version: 1\n",
@@ -172,6 +199,9 @@ func TestUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("loop.yaml", filepath.Join(dir, "loop.yaml")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Load(filepath.Join(dir, "link.yaml")); err != nil {
@@ -188,7 +218,9 @@ func TestUnreadable(t *testing.T) {
 		"a directory":        {path: "d", want: "/d: is a directory: name a file in it"},
 		"a device":           {path: "../../../../../../../../dev/zero", want: "is not a regular file"},
 		"drop-in directory":  {path: "good.yaml", dropins: []string{filepath.Join(dir, "d")}, want: "/d/x.yaml: is a directory"},
+		"missing folder":     {path: "good.yaml", dropins: []string{filepath.Join(dir, "absent.d")}, want: "/absent.d: the drop-in folder is not there: no such file or directory: make it, empty if there are no drop-ins, or name another", is: fs.ErrNotExist},
 		"folder is a file":   {path: "good.yaml", dropins: []string{good}, want: "the drop-in folder cannot be read"},
+		"a link to itself":   {path: "loop.yaml", want: "/loop.yaml: too many levels of symbolic links: mend the path, or name another file"},
 		"file as a folder":   {path: "good.yaml/x", want: "not a directory"},
 		"name without sense": {path: "a\x00b", want: "invalid argument"},
 	} {
@@ -197,8 +229,8 @@ func TestUnreadable(t *testing.T) {
 			if err == nil || snapshot != nil {
 				t.Fatalf("Load gave %v, %v; want no snapshot and an error", snapshot, err)
 			}
-			if !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "policyfile: ") {
-				t.Errorf("the error is %q, want policyfile: ... %q", err, c.want)
+			if !strings.Contains(err.Error(), c.want) || !filepath.IsAbs(err.Error()) {
+				t.Errorf("the error is %q, want the file's name first and %q", err, c.want)
 			}
 			if c.is != nil && !errors.Is(err, c.is) {
 				t.Errorf("the error %v is not %v", err, c.is)

@@ -18,6 +18,14 @@ const (
 	maxSyntaxErrors = 20 // in one file; more of the same kind help nobody
 )
 
+// The lexer reads a file whole, and takes 200 bytes for each token: of a file of
+// 16 MiB that is all commas, 3.4 GB. So what makes tokens is counted before. A
+// set of MaxUpstreams that each say all there is has half of this.
+const (
+	yamlMarks = "\n,:[]{}-?*&!|>%@`\"'"
+	maxMarks  = 256 * policies.MaxUpstreams
+)
+
 // notRead has what there is in YAML and not in policy files.
 var notRead = map[token.Type]struct{ problem, want string }{
 	token.AliasType:      {"a * that is not in quotes begins an alias", `put the text in quotes, as in host: "*.example.com"; aliases are not read`},

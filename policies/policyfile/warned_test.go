@@ -106,3 +106,27 @@ func warningsOf(t *testing.T, name, text string) []policies.Warning {
 	}
 	return snapshot.Warnings()
 }
+
+// A drop-in disables what another file says, since it cannot take it away; what
+// a drop-in says of a section that the main file disables has no effect.
+func TestDisabledByADropin(t *testing.T) {
+	on := "version: 1\nupstreams:\n  a:\n    match: [{host: a}]\n    bulkhead: {max_concurrent: 3}\n"
+	off := "version: 1\nupstreams:\n  a:\n    match: [{host: a}]\n    bulkhead: {disabled: true}\n"
+	dir := write(t, map[string]string{"on.yaml": on, "off.yaml": off, "on.d/10.yaml": on, "off.d/10.yaml": off})
+	for _, c := range []struct{ file, dropins, want string }{
+		{"on.yaml", "off.d", ""},
+		{"off.yaml", "on.d", "on.d/10.yaml:5:32: warning: upstreams.a.bulkhead.max_concurrent: bulkhead is disabled"},
+	} {
+		s, err := Load(filepath.Join(dir, c.file), filepath.Join(dir, c.dropins))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		for _, w := range s.Warnings() {
+			got += strings.TrimPrefix(w.String(), dir+string(filepath.Separator))
+		}
+		if c.want == "" && got != "" || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s with %s: the warnings are %q, want %q", c.file, c.dropins, got, c.want)
+		}
+	}
+}

@@ -62,9 +62,9 @@ func documents(file *ast.File) (full []*ast.DocumentNode) {
 	return full
 }
 
-// checkText refuses what no text file has.
+// checkText refuses what no text file has, and more to read than policies need.
 func checkText(data []byte, file string) *policies.Error {
-	line, column := 1, 1
+	line, column, marks := 1, 1, 0
 	for i := 0; i < len(data); {
 		r, size := utf8.DecodeRune(data[i:])
 		at := policies.Position{File: file, Line: line, Column: column}
@@ -73,6 +73,11 @@ func checkText(data []byte, file string) *policies.Error {
 			return &policies.Error{Position: at, Problem: "the text is not UTF-8 here", Want: "save the file as UTF-8"}
 		case r < 0x20 && r != '\n' && r != '\r' && r != '\t' || r == 0x7f:
 			return &policies.Error{Position: at, Problem: fmt.Sprintf("there is a control character (%#02x) here", r), Want: "write text"}
+		}
+		if strings.ContainsRune(yamlMarks, r) {
+			if marks++; marks > maxMarks {
+				return &policies.Error{Position: at, Problem: fmt.Sprintf("there is too much in the file: more than %d lines, brackets, commas, quotes and the like", maxMarks), Want: "write what upstreams share in defaults, and long texts into a body_file"}
+			}
 		}
 		i += size
 		if column++; r == '\n' {
