@@ -22,7 +22,7 @@ func explain(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	asJSON := fs.Bool("json", false, "print JSON")
 	files := policyFiles{
 		file:    fs.String("policies", "", "explain by this `FILE`, without the agent"),
-		folders: fs.StringArray("policies-dir", nil, "with --policies: a `DIR` of further *.yaml files; may be repeated"),
+		folders: fs.StringArray("policies-dir", nil, "with --policies: a `DIR` of further *.yaml, *.yml and *.json files; may be repeated"),
 	}
 	named := fs.String("upstream", "", "explain the upstream of this `NAME`, in place of METHOD and URL")
 	if err := parse(fs, args, 0, -1); err != nil {
