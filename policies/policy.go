@@ -349,7 +349,9 @@ type Static struct {
 }
 
 // Connections gives an upstream a connection pool of its own, where the base
-// is an *http.Transport.
+// is an *http.Transport. Over HTTP/1.1 a call that finds all connections in use
+// waits for one, and its attempt timeout runs: a bulkhead of as many calls has
+// it wait before that.
 type Connections struct {
 	Disabled   bool `json:"disabled,omitempty"`
 	MaxPerHost int  `json:"max_per_host,omitempty"` // open connections; must be stated
