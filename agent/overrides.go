@@ -69,6 +69,8 @@ type overrides struct {
 	list  []Override
 	last  int
 	timer *time.Timer
+	// unkept: the file could not be written, and is tried again.
+	unkept bool
 }
 
 // overridesPath is the file by which they outlive the agent, though not the
@@ -145,35 +147,63 @@ func (a *Agent) override(o Override, lasts time.Duration) (Override, error) {
 	if err != nil {
 		return o, err
 	}
+	if !a.runs() {
+		return o, errNotRunning
+	}
+	kept = append(slices.Clip(kept), o)
+	if err := a.saveOverrides(kept); err != nil {
+		a.armOverrides()
+		return o, fmt.Errorf("agent: writing the override down: %w", err)
+	}
 	by := Event{Kind: OverrideSet, Upstream: o.Upstream, UID: &o.UID, PID: o.PID, Text: fmt.Sprintf("until %s: %s", o.Until.Format(time.RFC3339), o.Reason)}
-	if err := a.putOverrides(s, append(slices.Clip(kept), o), by); err != nil {
+	if err := a.putOverrides(s, kept, by); err != nil {
 		return o, err
 	}
 	a.overrides.last = o.ID
 	return o, nil
 }
 
-// clear ends those of an upstream, or all where it is empty.
-func (a *Agent) clear(upstream string, by Event) (cleared []Override, err error) {
+// Cleared is the outcome of clearing.
+type Cleared struct {
+	Cleared []Override `json:"cleared"`
+	Consequences
+}
+
+// clear ends those of an upstream, or all where it is empty. It is done also
+// where it cannot be written down: who clears is in need of it.
+func (a *Agent) clear(upstream string, by Event) (Cleared, error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
+	done := Cleared{Cleared: []Override{}}
+	var until time.Time
 	var list []Override
 	for _, o := range a.overrides.list {
 		if upstream == "" || o.Upstream == upstream {
-			cleared = append(cleared, o)
+			done.Cleared = append(done.Cleared, o)
+			if o.Until.After(until) {
+				until = o.Until
+			}
 		} else {
 			list = append(list, o)
 		}
 	}
-	if len(cleared) == 0 {
-		return nil, nil
+	if len(done.Cleared) == 0 {
+		return done, nil
 	}
 	s, kept := a.lay(a.overrides.base, list)
-	by.Kind, by.Upstream, by.Text = OverrideCleared, upstream, told(cleared)
-	return cleared, a.putOverrides(s, kept, by)
+	by.Kind, by.Upstream, by.Text = OverrideCleared, upstream, told(done.Cleared)
+	if err := a.putOverrides(s, kept, by); err != nil {
+		return done, err
+	}
+	if err := a.saveOverrides(kept); err != nil {
+		a.armOverrides()
+		done.Warnings = append(done.Warnings, fmt.Sprintf("cleared, but a restart of the agent before %s would bring it back: %v", until.Format(time.RFC3339), err))
+	}
+	return done, nil
 }
 
-// expireOverrides ends those whose time is over.
+// expireOverrides ends those whose time is over, and writes down what could not
+// be before.
 func (a *Agent) expireOverrides() {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
@@ -193,24 +223,25 @@ func (a *Agent) expireOverrides() {
 		s, kept := a.lay(a.overrides.base, list)
 		if err := a.putOverrides(s, kept, Event{Kind: OverrideExpired, Upstream: over[0].Upstream, Text: told(over)}); err != nil {
 			a.log().Error("an override's end could not be put in force; it is tried again", "reason", err)
-			a.overrides.timer = time.AfterFunc(time.Second, a.expireOverrides)
+			a.overrides.timer = time.AfterFunc(keepAgain, a.expireOverrides)
 			return
 		}
+	}
+	if len(over) > 0 || a.overrides.unkept {
+		a.saveOverrides(a.overrides.list) // where it fails: a later agent looks at Until too
 	}
 	a.armOverrides()
 }
 
-// putOverrides writes them down, then puts them in force. With the reloading
-// lock.
+var errNotRunning = errors.New("agent: overrides: the agent does not run")
+
+// putOverrides puts them in force. With the reloading lock.
 func (a *Agent) putOverrides(s *policies.Snapshot, list []Override, by Event) error {
-	if !a.runs() {
-		return errors.New("agent: overrides: the agent does not run")
-	}
-	if err := a.saveOverrides(list); err != nil {
-		return err
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.alloc == nil || a.down {
+		return errNotRunning
+	}
 	by.Changes, by.More = s.Diff(a.snapshot, maxChanges)
 	if s.ETag() != a.snapshot.ETag() {
 		if err := a.publish(s); err != nil {
@@ -232,27 +263,30 @@ func (a *Agent) runs() bool {
 	return a.alloc != nil && !a.down
 }
 
-// saveOverrides replaces the file as a whole.
+// saveOverrides writes them down for a later agent. With the reloading lock.
 func (a *Agent) saveOverrides(list []Override) error {
-	data, err := json.Marshal(list)
-	if err == nil {
-		err = os.WriteFile(a.overridesPath()+".new", data, 0o600)
+	var data []byte
+	var err error
+	if len(list) > 0 {
+		data, err = json.Marshal(list)
 	}
 	if err == nil {
-		err = os.Rename(a.overridesPath()+".new", a.overridesPath())
+		err = keep(a.overridesPath(), data)
 	}
-	if err != nil {
-		return fmt.Errorf("agent: writing the overrides down: %w", err)
-	}
-	return nil
+	a.tellKept("overrides", a.overridesPath(), &a.overrides.unkept, err)
+	return err
 }
 
-// armOverrides sets the clock for the next end. With the reloading lock.
+// armOverrides sets the clock for the next end, or for writing them down.
+// With the reloading lock.
 func (a *Agent) armOverrides() {
 	if a.overrides.timer != nil {
 		a.overrides.timer.Stop()
 	}
 	var next time.Time
+	if a.overrides.unkept {
+		next = time.Now().Add(keepAgain)
+	}
 	for _, o := range a.overrides.list {
 		if next.IsZero() || o.Until.Before(next) {
 			next = o.Until

@@ -48,10 +48,10 @@ func (a *Agent) setOverride(w http.ResponseWriter, r *http.Request) {
 // clearOverrides answers DELETE /v1/overrides, with ?upstream= for one's own.
 func (a *Agent) clearOverrides(w http.ResponseWriter, r *http.Request) {
 	uid, pid := asker(r)
-	cleared, err := a.clear(r.FormValue("upstream"), Event{UID: &uid, PID: pid})
+	done, err := a.clear(r.FormValue("upstream"), Event{UID: &uid, PID: pid})
 	if err != nil {
 		problem(w, http.StatusInternalServerError, notDone, "the overrides are not cleared", err.Error())
 		return
 	}
-	reply(w, map[string]any{"cleared": append([]Override{}, cleared...)})
+	reply(w, done)
 }

@@ -48,11 +48,10 @@ func (a *Agent) reloadFor(by Event) (Reloaded, error) {
 		return Reloaded{}, errors.New("agent: reload: the agent does not run")
 	}
 	if len(kept) < len(a.overrides.list) {
-		if err := a.saveOverrides(kept); err != nil {
-			a.log().Error("dropped overrides are still written down", "reason", err)
-		}
+		a.saveOverrides(kept) // it is tried again
 	}
 	a.overrides.base, a.overrides.list = base, kept
+	a.armOverrides()
 	changed := s.ETag() != a.snapshot.ETag()
 	by.Kind = Reload
 	if changed {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -104,12 +105,13 @@ func clearOverrides(ctx context.Context, socket, upstream string, asJSON bool) e
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(json.RawMessage(body))
-	}
-	var answer struct{ Cleared []agent.Override }
+	var answer agent.Cleared
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
+	}
+	printWarnings(answer.Warnings)
+	if asJSON {
+		return printJSON(json.RawMessage(body))
 	}
 	if len(answer.Cleared) == 0 {
 		return noOverride(ctx, socket, upstream)
@@ -118,6 +120,14 @@ func clearOverrides(ctx context.Context, socket, upstream string, asJSON bool) e
 		fmt.Println("cleared: " + printable(overrideText(o)))
 	}
 	return nil
+}
+
+// printWarnings shows, on standard error, what is done and may not be what was
+// meant.
+func printWarnings(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintln(os.Stderr, "warning: "+printable(w))
+	}
 }
 
 // noOverride says that there was nothing to clear, and what may be meant.

@@ -1,0 +1,51 @@
+//go:build linux
+
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// keepAgain is how long it takes until what could not be written for a later
+// agent is tried again.
+const keepAgain = 10 * time.Second
+
+// keep replaces a file as a whole. Where there is nothing to say there is none:
+// to remove one takes no space.
+func keep(path string, text []byte) error {
+	if len(text) == 0 {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	next := path + ".new"
+	err := os.WriteFile(next, text, 0o600)
+	if err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		os.Remove(next) // a part of it would fill what is full
+	}
+	return err
+}
+
+// tellKept logs that something is not kept, once until it is again.
+func (a *Agent) tellKept(what, path string, failing *bool, err error) {
+	switch {
+	case err != nil && !*failing:
+		a.log().Error(what+" are not kept for a later agent", "file", path, "reason", err)
+	case err == nil && *failing:
+		a.log().Info(what+" are kept for a later agent again", "file", path)
+	}
+	*failing = err != nil
+}
+
+// Consequences are what a change did besides what was asked for.
+type Consequences struct {
+	// Warnings are lines on what is done and may not be what was meant.
+	Warnings []string `json:"warnings,omitempty"`
+}

@@ -1,0 +1,153 @@
+//go:build linux
+
+package agent
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// deskOf is an agent of the upstream a, which serves nobody and is told by its
+// methods what an operator wants, with its log.
+func deskOf(t *testing.T) (*town, *bytes.Buffer) {
+	t.Helper()
+	w := emptyTown(t, 0)
+	log := new(bytes.Buffer)
+	w.a.Logger = slog.New(slog.NewTextHandler(log, nil))
+	w.a.snapshot = w.a.startOverrides(w.a.snapshot)
+	w.a.expireOverrides()
+	t.Cleanup(func() { w.a.down = true })
+	return w, log
+}
+
+// layOne lays one override, of values as KEY=VALUE.
+func layOne(t *testing.T, a *Agent, lasts time.Duration, values ...string) Override {
+	t.Helper()
+	o := Override{Upstream: "a", Values: map[string]string{}, Reason: "r", UID: 7, PID: 77}
+	for _, v := range values {
+		key, value, _ := strings.Cut(v, "=")
+		o.Values[key] = value
+	}
+	o, err := a.override(o, lasts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// fillUp keeps the file beside the ledger from being written, as a full file
+// system does; empty lets it be written again.
+func fillUp(t *testing.T, path string) (empty func()) {
+	t.Helper()
+	if err := os.MkdirAll(path+".new/full", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.RemoveAll(path + ".new"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// Where nothing can be written an override ends at its time all the same, one
+// line says so, and the file follows when it can.
+func TestOverridesEndOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, log := deskOf(t)
+		layOne(t, w.a, time.Minute, "timeout.attempt=1s")
+		layOne(t, w.a, time.Hour, "timeout.attempt=2s")
+		empty := fillUp(t, w.a.overridesPath())
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if list := w.a.Overrides(); len(list) != 1 || list[0].ID != 2 {
+			t.Errorf("after the time of the first there are %+v, want the second", list)
+		}
+		if _, err := w.a.override(Override{Upstream: "a", Values: map[string]string{"timeout.attempt": "3s"}, Reason: "r"}, time.Hour); err == nil || len(w.a.Overrides()) != 1 {
+			t.Errorf("one that cannot be written: %v, and there are %d", err, len(w.a.Overrides()))
+		}
+		empty()
+		time.Sleep(keepAgain)
+		synctest.Wait()
+		text, err := os.ReadFile(w.a.overridesPath())
+		if err != nil || strings.Contains(string(text), `"id":1,`) || !strings.Contains(string(text), `"id":2,`) {
+			t.Errorf("with room again the file says %s, %v", text, err)
+		}
+		if bad, good := strings.Count(log.String(), "level=ERROR"), strings.Count(log.String(), "overrides are kept for a later agent again"); bad != 1 || good != 1 {
+			t.Errorf("%d errors and %d times that it is well again, want one of each:\n%s", bad, good, log)
+		}
+	})
+}
+
+// Where nothing can be written what an operator clears is cleared, with a
+// warning of what a restart would bring back; and without one if the file can
+// go, which takes no space.
+func TestClearingOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := deskOf(t)
+		layOne(t, w.a, time.Hour, "timeout.attempt=1s")
+		layOne(t, w.a, 2*time.Hour, "timeout.attempt=2s")
+		w.a.overrides.list[0].Upstream = "b"
+		fillUp(t, w.a.overridesPath())
+		done, err := w.a.clear("a", Event{})
+		if err != nil || len(done.Cleared) != 1 || len(w.a.Overrides()) != 1 {
+			t.Fatalf("cleared %+v, %v; left %+v", done, err, w.a.Overrides())
+		}
+		until := done.Cleared[0].Until.Format(time.RFC3339)
+		if len(done.Warnings) != 1 || !strings.Contains(done.Warnings[0], "a restart of the agent before "+until) {
+			t.Errorf("warnings %q, want that a restart before %s brings it back", done.Warnings, until)
+		}
+		done, err = w.a.clear("", Event{})
+		if err != nil || len(done.Cleared) != 1 || len(done.Warnings) != 0 || exists(w.a.overridesPath()) {
+			t.Errorf("the last one: %+v, %v, want no warning and no file", done, err)
+		}
+	})
+}
+
+// Where nothing can be written an order is in force, with a warning; one line
+// says so, and the file follows when it can.
+func TestOrdersOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, log := deskOf(t)
+		order := func(to string) []string {
+			t.Helper()
+			warnings, err := w.a.Force("a", Forced{To: to, By: "uid 7", Reason: "r", Until: time.Now().Add(time.Hour)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return warnings
+		}
+		empty := fillUp(t, w.a.circuitsFile())
+		if got := order("open"); len(got) != 1 || !strings.Contains(got[0], "a restart of the agent would end it") || w.a.forcedNow()["a"] == nil {
+			t.Errorf("warnings %q, in force %v", got, w.a.forcedNow())
+		}
+		w.pass(time.Minute)
+		empty()
+		w.pass(keepAgain)
+		if text, _ := os.ReadFile(w.a.circuitsFile()); !strings.Contains(string(text), `"to":"open"`) {
+			t.Errorf("with room again the file says %q", text)
+		}
+		if bad, good := strings.Count(log.String(), "level=ERROR"), strings.Count(log.String(), "circuits are kept for a later agent again"); bad != 1 || good != 1 {
+			t.Errorf("%d errors and %d times that it is well again, want one of each:\n%s", bad, good, log)
+		}
+		w.a.circuits.forced["b"] = w.a.circuits.forced["a"]
+		fillUp(t, w.a.circuitsFile())
+		if got := order("auto"); len(got) != 1 || !strings.Contains(got[0], "would bring the order back") {
+			t.Errorf("warnings %q of an end that is not written down", got)
+		}
+		delete(w.a.circuits.forced, "b")
+		order("open")
+		if got := order("auto"); len(got) != 0 || exists(w.a.circuitsFile()) {
+			t.Errorf("warnings %q where the file can go", got)
+		}
+	})
+}
