@@ -134,7 +134,9 @@ func (a *Agent) breakers(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusUnprocessableEntity, circuitAsItWas, "the circuit is as it was", err.Error())
 		return
 	}
-	a.events.add(Event{Kind: CircuitForced, Upstream: upstream, UID: &uid, PID: pid, Text: f.To + forTime(f) + ": " + f.Reason})
+	by := Event{Kind: CircuitForced, Upstream: upstream, UID: &uid, PID: pid, Text: f.To + forTime(f) + ": " + f.Reason}
+	a.events.add(by)
+	a.logOrder(by, "order", f.To+forTime(f), "reason", f.Reason)
 	reply(w, Ordered{f, warnings})
 }
 

@@ -43,15 +43,20 @@ type Override struct {
 	Until    time.Time         `json:"until"`
 }
 
+// words are the values, as an operator types them.
+func (o Override) words() string {
+	var all []string
+	for _, path := range slices.Sorted(maps.Keys(o.Values)) {
+		all = append(all, path+"="+o.Values[path])
+	}
+	return strings.Join(all, " ")
+}
+
 // told is what an event says of the end of some.
 func told(list []Override) string {
 	var all []string
 	for _, o := range list {
-		var values []string
-		for _, path := range slices.Sorted(maps.Keys(o.Values)) {
-			values = append(values, path+"="+o.Values[path])
-		}
-		all = append(all, fmt.Sprintf("override %d of uid %d, %s %s: %s", o.ID, o.UID, o.Upstream, strings.Join(values, " "), o.Reason))
+		all = append(all, fmt.Sprintf("override %d of uid %d, %s %s until %s: %s", o.ID, o.UID, o.Upstream, o.words(), o.Until.Format(time.RFC3339), o.Reason))
 	}
 	return strings.Join(all, "\n")
 }
@@ -156,7 +161,7 @@ func (a *Agent) override(o Override, lasts time.Duration) (Override, error) {
 		return o, fmt.Errorf("agent: writing the override down: %w", err)
 	}
 	by := Event{Kind: OverrideSet, Upstream: o.Upstream, UID: &o.UID, PID: o.PID, Text: fmt.Sprintf("until %s: %s", o.Until.Format(time.RFC3339), o.Reason)}
-	if err := a.putOverrides(s, kept, by); err != nil {
+	if err := a.putOverrides(s, kept, by, "override", o.ID, "values", o.words(), "until", o.Until.Format(time.RFC3339), "reason", o.Reason); err != nil {
 		return o, err
 	}
 	a.overrides.last = o.ID
@@ -192,7 +197,7 @@ func (a *Agent) clear(upstream string, by Event) (Cleared, error) {
 	}
 	s, kept := a.lay(a.overrides.base, list)
 	by.Kind, by.Upstream, by.Text = OverrideCleared, upstream, told(done.Cleared)
-	if err := a.putOverrides(s, kept, by); err != nil {
+	if err := a.putOverrides(s, kept, by, "ended", by.Text); err != nil {
 		return done, err
 	}
 	if err := a.saveOverrides(kept); err != nil {
@@ -221,7 +226,8 @@ func (a *Agent) expireOverrides() {
 	}
 	if len(over) > 0 {
 		s, kept := a.lay(a.overrides.base, list)
-		if err := a.putOverrides(s, kept, Event{Kind: OverrideExpired, Upstream: over[0].Upstream, Text: told(over)}); err != nil {
+		by := Event{Kind: OverrideExpired, Upstream: over[0].Upstream, Text: told(over)}
+		if err := a.putOverrides(s, kept, by, "ended", by.Text); err != nil {
 			a.log().Error("an override's end could not be put in force; it is tried again", "reason", err)
 			a.overrides.timer = time.AfterFunc(keepAgain, a.expireOverrides)
 			return
@@ -235,8 +241,9 @@ func (a *Agent) expireOverrides() {
 
 var errNotRunning = errors.New("agent: overrides: the agent does not run")
 
-// putOverrides puts them in force. With the reloading lock.
-func (a *Agent) putOverrides(s *policies.Snapshot, list []Override, by Event) error {
+// putOverrides puts them in force, and logs it with args. With the reloading
+// lock.
+func (a *Agent) putOverrides(s *policies.Snapshot, list []Override, by Event, args ...any) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.alloc == nil || a.down {
@@ -251,7 +258,7 @@ func (a *Agent) putOverrides(s *policies.Snapshot, list []Override, by Event) er
 	a.snapshot = s // also where only the places of values are others
 	a.overrides.list = list
 	a.events.add(by)
-	a.log().Info(string(by.Kind), "upstream", by.Upstream, "overrides", len(list), "generation", a.generation)
+	a.logOrder(by, append(args, "overrides", len(list), "generation", a.generation)...)
 	a.armOverrides()
 	return nil
 }

@@ -19,10 +19,12 @@ type Reloaded struct {
 	More    bool              `json:"more,omitempty"`
 }
 
+const bySignal = "asked for by the agent itself, as by SIGHUP"
+
 // Reload reads the policies again and puts them in force in every process.
 // If they have an error nothing changes, and the error says all of them.
 func (a *Agent) Reload() (Reloaded, error) {
-	return a.reloadFor(Event{Text: "asked for by the agent itself, as by SIGHUP"})
+	return a.reloadFor(Event{Text: bySignal})
 }
 
 // reloadFor is Reload, with the one who asked for it in the event.
@@ -31,7 +33,7 @@ func (a *Agent) reloadFor(by Event) (Reloaded, error) {
 	defer a.reloading.Unlock()
 	s, err := a.Load()
 	if err != nil {
-		a.log().Error("reload refused; the earlier policies go on", "reason", err)
+		a.log().Error("reload refused; the earlier policies go on", append(by.who(), "reason", err)...)
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.refused = err.Error()
@@ -61,6 +63,6 @@ func (a *Agent) reloadFor(by Event) (Reloaded, error) {
 		}
 	}
 	a.events.add(by)
-	a.log().Info("reloaded", "changed", changed, "generation", a.generation, "upstreams", s.Len())
+	a.logOrder(by, "changed", changed, "changes", changesText(by.Changes, by.More), "generation", a.generation, "upstreams", s.Len())
 	return Reloaded{Generation: a.generation, ETag: s.ETag(), Changed: changed, Upstreams: s.Len(), Changes: by.Changes, More: by.More}, nil
 }

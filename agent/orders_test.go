@@ -1,0 +1,76 @@
+//go:build linux
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/resagent/resagent/policies"
+)
+
+// asks sends requests to the admin socket's handler as this process.
+func asks(t *testing.T, a *Agent) func(method, target, body string) *httptest.ResponseRecorder {
+	t.Helper()
+	l, err := Listen(filepath.Join(t.TempDir(), "s"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, err := net.DialUnix("unix", nil, l.Addr().(*net.UnixAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close(); l.Close() })
+	ctx := context.WithValue(t.Context(), connKey{}, net.Conn(near))
+	return func(method, target, body string) *httptest.ResponseRecorder {
+		t.Helper()
+		w := httptest.NewRecorder()
+		a.changing().ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, "http://resagent"+target, strings.NewReader(body)))
+		return w
+	}
+}
+
+// Each order is one line of the log, with who gave it, what it is, until when
+// and why; also where there is no circuit yet.
+func TestOrdersAreLogged(t *testing.T) {
+	w, log := deskOf(t)
+	w.a.Load = w.snapshot
+	ask := asks(t, w.a)
+	who := fmt.Sprintf(`uid=%d pid=%d`, os.Getuid(), os.Getpid())
+	const until = `\d{4}-\d\d-\d\dT\S+?`
+	long := strings.Repeat("é", 2000)
+	for _, c := range []struct{ method, target, body, line string }{
+		{"POST", "/v1/breakers?upstream=a&to=open&for=30m&reason=moved", "", `msg=circuit-forced upstream=a order="open until ` + until + `" reason=moved ` + who},
+		{"POST", "/v1/breakers?upstream=a&to=auto", "", `msg=circuit-forced upstream=a order=auto reason="" ` + who},
+		{"POST", "/v1/overrides", `{"upstream":"a","values":{"timeout.attempt":"1s","timeout.total":"5s"},"for":"30m","reason":"they asked"}`,
+			`msg=override-set upstream=a override=1 values="timeout.attempt=1s timeout.total=5s" until=` + until + ` reason="they asked" overrides=1 generation=1 ` + who},
+		{"POST", "/v1/overrides", `{"upstream":"b","values":{"fallback.static.body":"` + long + `"},"for":"30m","reason":"r"}`,
+			`msg=override-set upstream=b override=2 values="fallback.static.body=é{489}\.\.\." .*` + who},
+		{"DELETE", "/v1/overrides?upstream=a", "",
+			`msg=override-cleared upstream=a ended="override 1 of uid \d+, a timeout.attempt=1s timeout.total=5s until ` + until + `: they asked" overrides=1 generation=3 ` + who},
+		{"POST", "/v1/reload", "", `msg=reloaded changed=true changes="c: added" generation=4 upstreams=3 ` + who},
+	} {
+		log.Reset()
+		if strings.HasSuffix(c.target, "reload") {
+			w.policy["c"] = policies.CircuitBreaker{}
+		}
+		if got := ask(c.method, c.target, c.body); got.Code != http.StatusOK {
+			t.Errorf("%s %s: %d %s", c.method, c.target, got.Code, got.Body)
+		}
+		if text := strings.TrimSpace(log.String()); !regexp.MustCompile(`^time=\S+ level=INFO ` + c.line + `$`).MatchString(text) {
+			t.Errorf("%s %s logs\n%s\nwant one line with\n%s", c.method, c.target, text, c.line)
+		}
+	}
+	log.Reset()
+	if _, err := w.a.Reload(); err != nil || !strings.Contains(log.String(), `by="asked for by the agent itself, as by SIGHUP"`) {
+		t.Errorf("a reload by a signal: %v, logs %s", err, log)
+	}
+}
