@@ -131,41 +131,70 @@ func with(s *policies.Snapshot, o Override) (*policies.Snapshot, error) {
 	return policies.Compile(set)
 }
 
+// Laid is the answer to an override.
+type Laid struct {
+	Override
+	Consequences
+}
+
 // override adds one. An error that is policies.Errors: it is refused, whole.
-func (a *Agent) override(o Override, lasts time.Duration) (Override, error) {
+func (a *Agent) override(o Override, lasts time.Duration) (done Laid, err error) {
 	o.Reason = strings.TrimSpace(o.Reason)
 	switch {
 	case lasts <= 0 || lasts > maxOverrideFor:
-		return o, policies.Errors{{Problem: "it would last " + lasts.String(), Want: "give a time up to " + maxOverrideFor.String() + ", such as 30m"}}
+		return done, policies.Errors{{Problem: "it would last " + lasts.String(), Want: "give a time up to " + maxOverrideFor.String() + ", such as 30m"}}
 	case o.Reason == "" || len(o.Reason) > maxReason:
-		return o, policies.Errors{{Problem: "the reason is missing or longer than 200 bytes", Want: "say why, for whoever finds it"}}
+		return done, policies.Errors{{Problem: "the reason is missing or longer than 200 bytes", Want: "say why, for whoever finds it"}}
 	}
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	if len(a.overrides.list) >= maxOverrides {
-		return o, policies.Errors{{Problem: "there are 256 overrides already", Want: "clear some: they are for exceptions"}}
+		return done, policies.Errors{{Problem: "there are 256 overrides already", Want: "clear some: they are for exceptions"}}
 	}
 	o.ID, o.Since = a.overrides.last+1, time.Now()
 	o.Until = o.Since.Add(lasts)
 	s, kept := a.lay(a.overrides.base, a.overrides.list)
-	s, err := with(s, o)
-	if err != nil {
-		return o, err
+	if s, err = with(s, o); err != nil {
+		return done, err
 	}
+	warnings := hardlyMeant(s, a.snapshot)
 	if !a.runs() {
-		return o, errNotRunning
+		return done, errNotRunning
 	}
 	kept = append(slices.Clip(kept), o)
 	if err := a.saveOverrides(kept); err != nil {
 		a.armOverrides()
-		return o, fmt.Errorf("agent: writing the override down: %w", err)
+		return done, fmt.Errorf("agent: writing the override down: %w", err)
 	}
 	by := Event{Kind: OverrideSet, Upstream: o.Upstream, UID: &o.UID, PID: o.PID, Text: fmt.Sprintf("until %s: %s", o.Until.Format(time.RFC3339), o.Reason)}
 	if err := a.putOverrides(s, kept, by, "override", o.ID, "values", o.words(), "until", o.Until.Format(time.RFC3339), "reason", o.Reason); err != nil {
-		return o, err
+		return done, err
 	}
 	a.overrides.last = o.ID
-	return o, nil
+	return Laid{o, Consequences{Warnings: warnings}}, nil
+}
+
+// hardlyMeant says what may be wrong with a change: that there is none, and what
+// check would warn of that it would not have before.
+func hardlyMeant(s, before *policies.Snapshot) (warnings []string) {
+	if changes, _ := s.Diff(before, 1); len(changes) == 0 {
+		warnings = append(warnings, "it changes nothing: what it sets is so already, or its section is disabled; see resagent explain")
+	}
+	known := map[string]bool{}
+	for _, w := range before.Warnings() {
+		known[warningText(w)] = true
+	}
+	for _, w := range s.Warnings() {
+		if text := warningText(w); !known[text] {
+			warnings = append(warnings, text)
+		}
+	}
+	return warnings
+}
+
+// warningText leaves out the place: of an override it is the override.
+func warningText(w policies.Warning) string {
+	return w.Path + ": " + w.Problem + ": " + w.Want + " [" + w.Rule + "]"
 }
 
 // Cleared is the outcome of clearing.

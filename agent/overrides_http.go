@@ -34,14 +34,14 @@ func (a *Agent) setOverride(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	uid, pid := asker(r)
-	o, err := a.override(Override{Upstream: asked.Upstream, Values: asked.Values, Reason: asked.Reason, UID: uid, PID: pid}, lasts)
+	done, err := a.override(Override{Upstream: asked.Upstream, Values: asked.Values, Reason: asked.Reason, UID: uid, PID: pid}, lasts)
 	switch {
 	case errors.As(err, new(policies.Errors)):
 		refused(w, refusedOverride, "the override is refused", err)
 	case err != nil:
 		problem(w, http.StatusInternalServerError, notDone, "the override is not in force", err.Error())
 	default:
-		reply(w, o)
+		reply(w, done)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/resagent/resagent/policies"
 )
 
 // deskOf is an agent of the upstream a, which serves nobody and is told by its
@@ -26,18 +28,18 @@ func deskOf(t *testing.T) (*town, *bytes.Buffer) {
 }
 
 // layOne lays one override, of values as KEY=VALUE.
-func layOne(t *testing.T, a *Agent, lasts time.Duration, values ...string) Override {
+func layOne(t *testing.T, a *Agent, lasts time.Duration, values ...string) Laid {
 	t.Helper()
 	o := Override{Upstream: "a", Values: map[string]string{}, Reason: "r", UID: 7, PID: 77}
 	for _, v := range values {
 		key, value, _ := strings.Cut(v, "=")
 		o.Values[key] = value
 	}
-	o, err := a.override(o, lasts)
+	done, err := a.override(o, lasts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return o
+	return done
 }
 
 // fillUp keeps the file beside the ledger from being written, as a full file
@@ -150,4 +152,34 @@ func TestOrdersOnAFullDisk(t *testing.T) {
 			t.Errorf("warnings %q where the file can go", got)
 		}
 	})
+}
+
+// Who lays an override that does nothing, or what check would warn of, is told;
+// not of what was so before.
+func TestOverridesWarn(t *testing.T) {
+	w, _ := deskOf(t)
+	w.a.overrides.base = compiled(&policies.Set{Version: 1, Upstreams: map[string]policies.Policy{"a": {
+		Match:    []policies.Match{{Host: "a"}},
+		Bulkhead: &policies.Bulkhead{Disabled: true},
+		Timeout:  &policies.Timeout{Attempt: time.Second, Total: 8 * time.Second},
+	}}})
+	w.a.snapshot = w.a.overrides.base
+	for _, c := range []struct {
+		value string
+		want  []string
+	}{
+		{"bulkhead.max_concurrent=3", []string{"changes nothing"}},
+		{"timeout.attempt=20s", []string{"upstreams.a.timeout.attempt: "}},
+		{"timeout.attempt=20s", []string{"changes nothing"}},
+		{"timeout.attempt=2s", nil},
+	} {
+		got := layOne(t, w.a, time.Hour, c.value).Warnings
+		ok := len(got) == len(c.want)
+		for i := range c.want {
+			ok = ok && strings.Contains(got[i], c.want[i])
+		}
+		if !ok {
+			t.Errorf("%s warns %q, want %q", c.value, got, c.want)
+		}
+	}
 }

@@ -64,14 +64,15 @@ func setOverride(ctx context.Context, socket string, words []string, lasts time.
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(json.RawMessage(body))
-	}
-	var done agent.Override
+	var done agent.Laid
 	if err := json.Unmarshal(body, &done); err != nil {
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
 	}
-	fmt.Println(printable(overrideText(done)))
+	printWarnings(done.Warnings)
+	if asJSON {
+		return printJSON(json.RawMessage(body))
+	}
+	fmt.Println(printable(overrideText(done.Override)))
 	return nil
 }
 
