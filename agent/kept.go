@@ -43,9 +43,3 @@ func (a *Agent) tellKept(what, path string, failing *bool, err error) {
 	}
 	*failing = err != nil
 }
-
-// Consequences are what a change did besides what was asked for.
-type Consequences struct {
-	// Warnings are lines on what is done and may not be what was meant.
-	Warnings []string `json:"warnings,omitempty"`
-}

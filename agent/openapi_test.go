@@ -84,7 +84,7 @@ func TestFieldsAreInTheFile(t *testing.T) {
 		"Status": reflect.TypeFor[Status](), "SessionStatus": reflect.TypeFor[SessionStatus](), "LimitStatus": reflect.TypeFor[LimitStatus](),
 		"UpstreamStatus": reflect.TypeFor[UpstreamStatus](), "CallStatus": reflect.TypeFor[CallStatus](), "RecentCalls": reflect.TypeFor[RecentCalls](), "ProcessStatus": reflect.TypeFor[ProcessStatus](),
 		"CircuitStatus": reflect.TypeFor[CircuitStatus](), "Forced": reflect.TypeFor[Forced](), "Ordered": reflect.TypeFor[Ordered](),
-		"Override": reflect.TypeFor[Override](), "OverrideRequest": reflect.TypeFor[OverrideRequest](), "Cleared": reflect.TypeFor[Cleared](), "Laid": reflect.TypeFor[Laid](),
+		"Override": reflect.TypeFor[Override](), "OverrideRequest": reflect.TypeFor[OverrideRequest](), "Cleared": reflect.TypeFor[Cleared](), "Laid": reflect.TypeFor[Laid](), "Dropped": reflect.TypeFor[Dropped](),
 		"Event": reflect.TypeFor[Event](), "Change": reflect.TypeFor[policies.Change](), "Reloaded": reflect.TypeFor[Reloaded](),
 		"Explanation": reflect.TypeFor[policies.Explanation](), "Match": reflect.TypeFor[policies.Match](), "Value": reflect.TypeFor[policies.Value](),
 		"History": reflect.TypeFor[History](), "LimitHistory": reflect.TypeFor[LimitHistory](),

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/resagent/resagent/policies"
@@ -35,6 +36,33 @@ func (a *Agent) logOrder(e Event, args ...any) {
 		}
 	}
 	a.log().Info(string(e.Kind), args...)
+}
+
+// Consequences are what a change did besides what was asked for.
+type Consequences struct {
+	// Warnings are lines on what is done and may not be what was meant.
+	Warnings []string `json:"warnings,omitempty"`
+	// DroppedOverrides do not fit the policies any more.
+	DroppedOverrides []Dropped `json:"dropped_overrides,omitempty"`
+	// EndedOrders are those of circuits that the policies no longer have for
+	// the host, by upstream.
+	EndedOrders map[string]*Forced `json:"ended_orders,omitempty"`
+}
+
+// Dropped is an override that does not fit.
+type Dropped struct {
+	Override
+	Why string `json:"why"`
+}
+
+// publishOver is publish, and gives the orders that it ended. With the lock.
+func (a *Agent) publishOver(s *policies.Snapshot) (ended map[string]*Forced, err error) {
+	ended = a.forcedNow()
+	if err := a.publish(s); err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(ended, func(upstream string, f *Forced) bool { return a.circuits.forced[upstream] == f })
+	return ended, nil
 }
 
 // changesText is what a change of the policies did, for the log.

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/resagent/resagent/policies"
 )
@@ -73,4 +74,46 @@ func TestOrdersAreLogged(t *testing.T) {
 	if _, err := w.a.Reload(); err != nil || !strings.Contains(log.String(), `by="asked for by the agent itself, as by SIGHUP"`) {
 		t.Errorf("a reload by a signal: %v, logs %s", err, log)
 	}
+}
+
+// Who reloads, or lays or clears an override, is told what ends with it of the
+// orders and overrides of others.
+func TestChangesTellWhatTheyEnd(t *testing.T) {
+	w, _ := deskOf(t)
+	w.a.Load = w.snapshot
+	force := func(upstream string) {
+		t.Helper()
+		if _, err := w.a.Force(upstream, Forced{To: "open", By: "uid 7", Reason: "r", Until: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ends := func(what string, c Consequences, order, override string) {
+		t.Helper()
+		if (order != "") != (len(c.EndedOrders) == 1) || order != "" && c.EndedOrders[order] == nil {
+			t.Errorf("%s ended the orders %v, want that of %q", what, c.EndedOrders, order)
+		}
+		if (override != "") != (len(c.DroppedOverrides) == 1) || override != "" && (c.DroppedOverrides[0].Upstream != override || c.DroppedOverrides[0].Why == "") {
+			t.Errorf("%s dropped %+v, want that of %q, and why", what, c.DroppedOverrides, override)
+		}
+	}
+	force("a")
+	force("b")
+	ends("an override of something else", layOne(t, w.a, time.Hour, "timeout.attempt=1s").Consequences, "", "")
+	ends("an override", layOne(t, w.a, time.Hour, "circuit_breaker.scope=process").Consequences, "a", "")
+	if _, err := w.a.override(Override{Upstream: "b", Values: map[string]string{"timeout.attempt": "1s"}, Reason: "r"}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	delete(w.policy, "b")
+	done, err := w.a.Reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends("a reload", done.Consequences, "b", "b")
+	if text, _ := os.ReadFile(w.a.overridesPath()); strings.Contains(string(text), `"b"`) {
+		t.Errorf("the file has what was dropped: %s", text)
+	}
+	if done, err = w.a.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	ends("a second reload", done.Consequences, "", "")
 }

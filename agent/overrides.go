@@ -100,27 +100,42 @@ func (a *Agent) startOverrides(base *policies.Snapshot) *policies.Snapshot {
 	for _, o := range list {
 		a.overrides.last = max(a.overrides.last, o.ID)
 	}
-	s, kept := a.lay(base, list)
+	l := lay(base, list)
+	a.tellDropped(l.dropped)
 	a.mu.Lock()
-	a.overrides.base, a.overrides.list = base, kept
+	a.overrides.base, a.overrides.list = base, l.list
 	a.mu.Unlock()
-	return s
+	return l.snapshot
 }
 
-// lay lays each that fits over the files; one that does not is dropped, with
-// an event: what the files say goes first.
-func (a *Agent) lay(base *policies.Snapshot, list []Override) (s *policies.Snapshot, kept []Override) {
-	s = base
+// layers are overrides over the files.
+type layers struct {
+	snapshot *policies.Snapshot
+	list     []Override
+	dropped  []Dropped // those that do not fit
+}
+
+// lay lays each that fits over the files; one that does not is dropped: what the
+// files say goes first.
+func lay(base *policies.Snapshot, list []Override) layers {
+	l := layers{snapshot: base}
 	for _, o := range list {
-		next, err := with(s, o)
+		next, err := with(l.snapshot, o)
 		if err != nil {
-			a.events.add(Event{Kind: OverrideDropped, Upstream: o.Upstream, Text: fmt.Sprintf("override %d does not fit the files: %v", o.ID, err)})
-			a.log().Warn("an override does not fit the files, and is dropped", "override", o.ID, "upstream", o.Upstream, "reason", err)
+			l.dropped = append(l.dropped, Dropped{o, err.Error()})
 			continue
 		}
-		s, kept = next, append(kept, o)
+		l.snapshot, l.list = next, append(l.list, o)
 	}
-	return s, kept
+	return l
+}
+
+// tellDropped says which ones are out of force now.
+func (a *Agent) tellDropped(dropped []Dropped) {
+	for _, o := range dropped {
+		a.events.add(Event{Kind: OverrideDropped, Upstream: o.Upstream, Text: fmt.Sprintf("override %d does not fit the files: %s", o.ID, o.Why)})
+		a.log().Warn("an override does not fit the files, and is dropped", "override", o.ID, "upstream", o.Upstream, "reason", o.Why)
+	}
 }
 
 func with(s *policies.Snapshot, o Override) (*policies.Snapshot, error) {
@@ -153,25 +168,27 @@ func (a *Agent) override(o Override, lasts time.Duration) (done Laid, err error)
 	}
 	o.ID, o.Since = a.overrides.last+1, time.Now()
 	o.Until = o.Since.Add(lasts)
-	s, kept := a.lay(a.overrides.base, a.overrides.list)
-	if s, err = with(s, o); err != nil {
+	l := lay(a.overrides.base, a.overrides.list)
+	if l.snapshot, err = with(l.snapshot, o); err != nil {
 		return done, err
 	}
-	warnings := hardlyMeant(s, a.snapshot)
+	l.list = append(l.list, o)
+	warnings := hardlyMeant(l.snapshot, a.snapshot)
 	if !a.runs() {
 		return done, errNotRunning
 	}
-	kept = append(slices.Clip(kept), o)
-	if err := a.saveOverrides(kept); err != nil {
+	if err := a.saveOverrides(l.list); err != nil {
 		a.armOverrides()
 		return done, fmt.Errorf("agent: writing the override down: %w", err)
 	}
 	by := Event{Kind: OverrideSet, Upstream: o.Upstream, UID: &o.UID, PID: o.PID, Text: fmt.Sprintf("until %s: %s", o.Until.Format(time.RFC3339), o.Reason)}
-	if err := a.putOverrides(s, kept, by, "override", o.ID, "values", o.words(), "until", o.Until.Format(time.RFC3339), "reason", o.Reason); err != nil {
+	done.Override = o
+	if done.Consequences, err = a.putOverrides(l, by, "override", o.ID, "values", o.words(), "until", o.Until.Format(time.RFC3339), "reason", o.Reason); err != nil {
 		return done, err
 	}
 	a.overrides.last = o.ID
-	return Laid{o, Consequences{Warnings: warnings}}, nil
+	done.Warnings = warnings
+	return done, nil
 }
 
 // hardlyMeant says what may be wrong with a change: that there is none, and what
@@ -205,10 +222,10 @@ type Cleared struct {
 
 // clear ends those of an upstream, or all where it is empty. It is done also
 // where it cannot be written down: who clears is in need of it.
-func (a *Agent) clear(upstream string, by Event) (Cleared, error) {
+func (a *Agent) clear(upstream string, by Event) (done Cleared, err error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
-	done := Cleared{Cleared: []Override{}}
+	done.Cleared = []Override{}
 	var until time.Time
 	var list []Override
 	for _, o := range a.overrides.list {
@@ -224,12 +241,12 @@ func (a *Agent) clear(upstream string, by Event) (Cleared, error) {
 	if len(done.Cleared) == 0 {
 		return done, nil
 	}
-	s, kept := a.lay(a.overrides.base, list)
+	l := lay(a.overrides.base, list)
 	by.Kind, by.Upstream, by.Text = OverrideCleared, upstream, told(done.Cleared)
-	if err := a.putOverrides(s, kept, by, "ended", by.Text); err != nil {
+	if done.Consequences, err = a.putOverrides(l, by, "ended", by.Text); err != nil {
 		return done, err
 	}
-	if err := a.saveOverrides(kept); err != nil {
+	if err := a.saveOverrides(l.list); err != nil {
 		a.armOverrides()
 		done.Warnings = append(done.Warnings, fmt.Sprintf("cleared, but a restart of the agent before %s would bring it back: %v", until.Format(time.RFC3339), err))
 	}
@@ -254,9 +271,8 @@ func (a *Agent) expireOverrides() {
 		}
 	}
 	if len(over) > 0 {
-		s, kept := a.lay(a.overrides.base, list)
 		by := Event{Kind: OverrideExpired, Upstream: over[0].Upstream, Text: told(over)}
-		if err := a.putOverrides(s, kept, by, "ended", by.Text); err != nil {
+		if _, err := a.putOverrides(lay(a.overrides.base, list), by, "ended", by.Text); err != nil {
 			a.log().Error("an override's end could not be put in force; it is tried again", "reason", err)
 			a.overrides.timer = time.AfterFunc(keepAgain, a.expireOverrides)
 			return
@@ -272,24 +288,26 @@ var errNotRunning = errors.New("agent: overrides: the agent does not run")
 
 // putOverrides puts them in force, and logs it with args. With the reloading
 // lock.
-func (a *Agent) putOverrides(s *policies.Snapshot, list []Override, by Event, args ...any) error {
+func (a *Agent) putOverrides(l layers, by Event, args ...any) (done Consequences, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.alloc == nil || a.down {
-		return errNotRunning
+		return done, errNotRunning
 	}
-	by.Changes, by.More = s.Diff(a.snapshot, maxChanges)
-	if s.ETag() != a.snapshot.ETag() {
-		if err := a.publish(s); err != nil {
-			return err
+	by.Changes, by.More = l.snapshot.Diff(a.snapshot, maxChanges)
+	if l.snapshot.ETag() != a.snapshot.ETag() {
+		if done.EndedOrders, err = a.publishOver(l.snapshot); err != nil {
+			return done, err
 		}
 	}
-	a.snapshot = s // also where only the places of values are others
-	a.overrides.list = list
+	a.snapshot = l.snapshot // also where only the places of values are others
+	a.overrides.list = l.list
 	a.events.add(by)
-	a.logOrder(by, append(args, "overrides", len(list), "generation", a.generation)...)
+	a.logOrder(by, append(args, "overrides", len(l.list), "generation", a.generation)...)
+	a.tellDropped(l.dropped)
+	done.DroppedOverrides = l.dropped
 	a.armOverrides()
-	return nil
+	return done, nil
 }
 
 // runs: policies can be put in force.

@@ -17,6 +17,7 @@ type Reloaded struct {
 	// Changes are what is new, at most 100; More tells that there are others.
 	Changes []policies.Change `json:"changes,omitempty"`
 	More    bool              `json:"more,omitempty"`
+	Consequences
 }
 
 const bySignal = "asked for by the agent itself, as by SIGHUP"
@@ -41,28 +42,30 @@ func (a *Agent) reloadFor(by Event) (Reloaded, error) {
 		a.events.add(by)
 		return Reloaded{}, err
 	}
-	base := s
-	s, kept := a.lay(base, a.overrides.list)
+	l := lay(s, a.overrides.list)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.refused = ""
 	if a.alloc == nil || a.down {
 		return Reloaded{}, errors.New("agent: reload: the agent does not run")
 	}
-	if len(kept) < len(a.overrides.list) {
-		a.saveOverrides(kept) // it is tried again
+	if len(l.dropped) > 0 {
+		a.saveOverrides(l.list) // it is tried again
 	}
-	a.overrides.base, a.overrides.list = base, kept
+	a.overrides.base, a.overrides.list = s, l.list
 	a.armOverrides()
+	s = l.snapshot
 	changed := s.ETag() != a.snapshot.ETag()
 	by.Kind = Reload
+	done := Consequences{DroppedOverrides: l.dropped}
 	if changed {
 		by.Changes, by.More = s.Diff(a.snapshot, maxChanges)
-		if err := a.publish(s); err != nil {
+		if done.EndedOrders, err = a.publishOver(s); err != nil {
 			return Reloaded{}, err
 		}
 	}
 	a.events.add(by)
+	a.tellDropped(l.dropped)
 	a.logOrder(by, "changed", changed, "changes", changesText(by.Changes, by.More), "generation", a.generation, "upstreams", s.Len())
-	return Reloaded{Generation: a.generation, ETag: s.ETag(), Changed: changed, Upstreams: s.Len(), Changes: by.Changes, More: by.More}, nil
+	return Reloaded{Generation: a.generation, ETag: s.ETag(), Changed: changed, Upstreams: s.Len(), Changes: by.Changes, More: by.More, Consequences: done}, nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -68,7 +67,7 @@ func setOverride(ctx context.Context, socket string, words []string, lasts time.
 	if err := json.Unmarshal(body, &done); err != nil {
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
 	}
-	printWarnings(done.Warnings)
+	printConsequences(done.Consequences)
 	if asJSON {
 		return printJSON(json.RawMessage(body))
 	}
@@ -110,7 +109,7 @@ func clearOverrides(ctx context.Context, socket, upstream string, asJSON bool) e
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
 	}
-	printWarnings(answer.Warnings)
+	printConsequences(answer.Consequences)
 	if asJSON {
 		return printJSON(json.RawMessage(body))
 	}
@@ -121,14 +120,6 @@ func clearOverrides(ctx context.Context, socket, upstream string, asJSON bool) e
 		fmt.Println("cleared: " + printable(overrideText(o)))
 	}
 	return nil
-}
-
-// printWarnings shows, on standard error, what is done and may not be what was
-// meant.
-func printWarnings(warnings []string) {
-	for _, w := range warnings {
-		fmt.Fprintln(os.Stderr, "warning: "+printable(w))
-	}
 }
 
 // noOverride says that there was nothing to clear, and what may be meant.
