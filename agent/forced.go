@@ -58,7 +58,10 @@ func (a *Agent) Force(upstream string, f Forced) (warnings []string, err error) 
 	if f.To != "open" && f.To != "closed" {
 		return nil, fmt.Errorf("a circuit cannot be forced to be %q: write open, closed or auto", f.To)
 	}
-	if left <= 0 || left > mostForced {
+	if left <= 0 {
+		return nil, errors.New("a circuit cannot be forced until a time that is past: write a time above zero, such as 30m")
+	}
+	if left > mostForced {
 		return nil, fmt.Errorf("a circuit is forced for a time of up to %v: for longer, change its policy", mostForced)
 	}
 	f.until = now + left
