@@ -111,10 +111,15 @@ func clearOverrides(ctx context.Context, socket, upstream string, asJSON bool) e
 	}
 	printConsequences(answer.Consequences)
 	if asJSON {
-		return printJSON(json.RawMessage(body))
+		if err := printJSON(json.RawMessage(body)); err != nil {
+			return err
+		}
 	}
-	if len(answer.Cleared) == 0 {
+	switch {
+	case len(answer.Cleared) == 0:
 		return noOverride(ctx, socket, upstream)
+	case asJSON:
+		return nil
 	}
 	for _, o := range answer.Cleared {
 		fmt.Println("cleared: " + printable(overrideText(o)))
