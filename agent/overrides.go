@@ -74,8 +74,9 @@ type overrides struct {
 	list  []Override
 	last  int
 	timer *time.Timer
-	// unkept: the file could not be written, and is tried again.
-	unkept bool
+	// unkept: the file could not be written, and is tried again. stale: it has
+	// some that ended while no agent was there, or do not fit.
+	unkept, stale bool
 }
 
 // overridesPath is the file by which they outlive the agent, though not the
@@ -95,17 +96,34 @@ func (a *Agent) startOverrides(base *policies.Snapshot) *policies.Snapshot {
 		a.log().Error("overrides of an earlier agent cannot be read, and are not in force", "file", a.overridesPath(), "reason", err)
 		list = nil
 	}
-	now := time.Now()
-	list = slices.DeleteFunc(list, func(o Override) bool { return !now.Before(o.Until) })
 	for _, o := range list {
 		a.overrides.last = max(a.overrides.last, o.ID)
 	}
+	list, over := split(list, time.Now())
+	if len(over) > 0 {
+		by := Event{Kind: OverrideExpired, Upstream: over[0].Upstream, Text: "while no agent was there: " + told(over)}
+		a.events.add(by)
+		a.logOrder(by, "ended", by.Text)
+	}
 	l := lay(base, list)
 	a.tellDropped(l.dropped)
+	a.overrides.stale = len(over)+len(l.dropped) > 0 // written down once the ledger is this agent's
 	a.mu.Lock()
 	a.overrides.base, a.overrides.list = base, l.list
 	a.mu.Unlock()
 	return l.snapshot
+}
+
+// split parts those that go on from those whose time is over.
+func split(list []Override, now time.Time) (on, over []Override) {
+	for _, o := range list {
+		if now.Before(o.Until) {
+			on = append(on, o)
+		} else {
+			over = append(over, o)
+		}
+	}
+	return on, over
 }
 
 // layers are overrides over the files.
@@ -261,15 +279,7 @@ func (a *Agent) expireOverrides() {
 	if !a.runs() {
 		return
 	}
-	now := time.Now()
-	var list, over []Override
-	for _, o := range a.overrides.list {
-		if now.Before(o.Until) {
-			list = append(list, o)
-		} else {
-			over = append(over, o)
-		}
-	}
+	list, over := split(a.overrides.list, time.Now())
 	if len(over) > 0 {
 		by := Event{Kind: OverrideExpired, Upstream: over[0].Upstream, Text: told(over)}
 		if _, err := a.putOverrides(lay(a.overrides.base, list), by, "ended", by.Text); err != nil {
@@ -278,7 +288,7 @@ func (a *Agent) expireOverrides() {
 			return
 		}
 	}
-	if len(over) > 0 || a.overrides.unkept {
+	if len(over) > 0 || a.overrides.unkept || a.overrides.stale {
 		a.saveOverrides(a.overrides.list) // where it fails: a later agent looks at Until too
 	}
 	a.armOverrides()
@@ -327,6 +337,7 @@ func (a *Agent) saveOverrides(list []Override) error {
 	if err == nil {
 		err = keep(a.overridesPath(), data)
 	}
+	a.overrides.stale = false
 	a.tellKept("overrides", a.overridesPath(), &a.overrides.unkept, err)
 	return err
 }

@@ -183,3 +183,37 @@ func TestOverridesWarn(t *testing.T) {
 		}
 	}
 }
+
+// An override that ended while no agent was there has its event, is gone from
+// the file, and its number is not given again.
+func TestOverrideEndsWithoutAnAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := deskOf(t)
+		layOne(t, w.a, time.Hour, "timeout.attempt=1s")
+		layOne(t, w.a, time.Minute, "timeout.attempt=2s")
+		w.a.down = true // killed
+		time.Sleep(2 * time.Minute)
+		next, log := &Agent{Ledger: w.a.Ledger, alloc: w.a.alloc, control: w.a.control, circuits: newCircuits()}, new(bytes.Buffer)
+		next.Logger = slog.New(slog.NewTextHandler(log, nil))
+		t.Cleanup(func() { next.down = true })
+		before, err := os.ReadFile(w.a.overridesPath())
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.snapshot = next.startOverrides(w.a.overrides.base)
+		if text, _ := os.ReadFile(next.overridesPath()); string(text) != string(before) {
+			t.Error("the file was written before the ledger is this agent's")
+		}
+		next.expireOverrides()
+		said, _ := next.events.after(0)
+		if len(said) != 1 || said[0].Kind != OverrideExpired || !strings.Contains(said[0].Text, "while no agent was there: override 2 of uid 7") || strings.Count(log.String(), "override-expired") != 1 {
+			t.Errorf("events %+v and the log %s, want one of the end", said, log)
+		}
+		if text, err := os.ReadFile(next.overridesPath()); err != nil || strings.Contains(string(text), `"id":2,`) || !strings.Contains(string(text), `"id":1,`) {
+			t.Errorf("the file says %s, %v", text, err)
+		}
+		if o := layOne(t, next, time.Hour, "timeout.attempt=3s"); o.ID != 3 {
+			t.Errorf("the next is number %d, want 3", o.ID)
+		}
+	})
+}
