@@ -127,6 +127,10 @@ func (a *Agent) breakers(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, wrongQuery, "the reason is too long", "reason: write at most 500 bytes")
 		return
 	}
+	if !oneLine(f.Reason) {
+		problem(w, http.StatusBadRequest, wrongQuery, "the reason has control characters, such as a line break", "reason: write it as one line of text")
+		return
+	}
 	upstream := q.Get("upstream")
 	warnings, err := a.Force(upstream, f)
 	switch {

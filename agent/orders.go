@@ -5,12 +5,16 @@ package agent
 import (
 	"maps"
 	"strings"
+	"unicode"
 
 	"github.com/resagent/resagent/policies"
 )
 
 // mostLogged bounds the bytes of a text in the log that others wrote.
 const mostLogged = 1000
+
+// oneLine tells whether a reason can stand in a row of a table.
+func oneLine(reason string) bool { return !strings.ContainsFunc(reason, unicode.IsControl) }
 
 // who is the one who did it, for the log.
 func (e Event) who() []any {

@@ -4,10 +4,12 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -116,4 +118,27 @@ func TestChangesTellWhatTheyEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	ends("a second reload", done.Consequences, "", "")
+}
+
+// A reason is one line: it stands in tables.
+func TestReasonsAreOneLine(t *testing.T) {
+	w, _ := deskOf(t)
+	ask := asks(t, w.a)
+	for _, reason := range []string{"two\nlines", "a\ttab", "\x1b[2Jclear", "c1 \u009b"} {
+		body, _ := json.Marshal(OverrideRequest{Upstream: "a", Values: map[string]string{"timeout.attempt": "1s"}, For: "1h", Reason: reason})
+		for target, content := range map[string]string{
+			"/v1/overrides": string(body),
+			"/v1/breakers?" + url.Values{"upstream": {"a"}, "to": {"open"}, "for": {"1h"}, "reason": {reason}}.Encode(): "",
+		} {
+			if got := ask("POST", target, content); got.Code/100 != 4 || !strings.Contains(got.Body.String(), "control characters") {
+				t.Errorf("%s with the reason %q: %d %s", target, reason, got.Code, got.Body)
+			}
+		}
+	}
+	if len(w.a.Overrides())+len(w.a.forcedNow()) > 0 {
+		t.Errorf("in force: %+v, %v", w.a.Overrides(), w.a.forcedNow())
+	}
+	if got := ask("POST", "/v1/breakers?upstream=a&to=open&for=1h&reason="+url.QueryEscape("größer, \"ja\""), ""); got.Code != http.StatusOK {
+		t.Errorf("a plain reason: %d %s", got.Code, got.Body)
+	}
 }

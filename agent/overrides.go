@@ -178,6 +178,8 @@ func (a *Agent) override(o Override, lasts time.Duration) (done Laid, err error)
 		return done, policies.Errors{{Problem: "it would last " + lasts.String(), Want: "give a time up to " + maxOverrideFor.String() + ", such as 30m"}}
 	case o.Reason == "" || len(o.Reason) > maxReason:
 		return done, policies.Errors{{Problem: "the reason is missing or longer than 200 bytes", Want: "say why, for whoever finds it"}}
+	case !oneLine(o.Reason):
+		return done, policies.Errors{{Problem: "the reason has control characters, such as a line break", Want: "write it as one line of text"}}
 	}
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
