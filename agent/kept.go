@@ -3,10 +3,13 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // keepAgain is how long it takes until what could not be written for a later
@@ -23,7 +26,12 @@ func keep(path string, text []byte) error {
 		return nil
 	}
 	next := path + ".new"
-	err := os.WriteFile(next, text, 0o600)
+	os.Remove(next) // that an agent left when it was killed
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err == nil {
+		_, err = f.Write(text)
+		err = cmp.Or(err, f.Close())
+	}
 	if err == nil {
 		err = os.Rename(next, path)
 	}
