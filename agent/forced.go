@@ -155,8 +155,9 @@ func forTime(f Forced) string {
 }
 
 // kept is what a later agent is told of the circuits: a file beside the
-// ledger, good only together with it.
+// ledger; the circuits are good only together with it.
 type kept struct {
+	Boot     string             `json:"boot"` // of the host, for which the orders are good
 	Ledger   string             `json:"ledger"`
 	Forced   map[string]*Forced `json:"forced,omitempty"`
 	Circuits []keptCircuit      `json:"circuits,omitempty"`
@@ -178,7 +179,7 @@ func (a *Agent) circuitsFile() string { return a.Ledger + ".circuits" }
 // told, and the loop tries again.
 func (a *Agent) keepCircuits() error {
 	a.circuits.changed = false
-	k := kept{Ledger: a.alloc.ledger.id, Forced: a.circuits.forced}
+	k := kept{Boot: a.bootID, Ledger: a.alloc.ledger.id, Forced: a.circuits.forced}
 	for _, c := range a.circuits.all {
 		if s := c.word.State(); c.forced == nil && (s == page.CircuitOpen || s == page.CircuitHalfOpen) {
 			k.Circuits = append(k.Circuits, keptCircuit{c.key.upstream, c.key.authority, a.circuits.starts[c], c.word.Until(), c.opens, c.cause})
@@ -218,6 +219,8 @@ func (a *Agent) restoreCircuits(now time.Duration) {
 		switch left := time.Until(f.Until); {
 		case circuitSettings(a.snapshot, upstream) == nil:
 			a.orderEnded(upstream, f, noCircuit)
+		case k.Boot != a.bootID:
+			a.orderEnded(upstream, f, "it is from before the host was started")
 		case left <= 0:
 			a.orderEnded(upstream, f, "its time ended while no agent was there")
 		default:

@@ -75,8 +75,14 @@ type overrides struct {
 	last  int
 	timer *time.Timer
 	// unkept: the file could not be written, and is tried again. stale: it has
-	// some that ended while no agent was there, or do not fit.
+	// some that ended while no agent was there, or are not good any more.
 	unkept, stale bool
+}
+
+// keptOverrides is what the file says, good for one boot of the host.
+type keptOverrides struct {
+	Boot      string     `json:"boot"`
+	Overrides []Override `json:"overrides"`
 }
 
 // overridesPath is the file by which they outlive the agent, though not the
@@ -87,17 +93,24 @@ func (a *Agent) overridesPath() string { return a.Ledger + ".overrides" }
 func (a *Agent) startOverrides(base *policies.Snapshot) *policies.Snapshot {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
-	var list []Override
+	var earlier keptOverrides
 	data, err := os.ReadFile(a.overridesPath())
 	if err == nil {
-		err = json.Unmarshal(data, &list)
+		err = json.Unmarshal(data, &earlier)
 	}
+	list := earlier.Overrides
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.log().Error("overrides of an earlier agent cannot be read, and are not in force", "file", a.overridesPath(), "reason", err)
 		list = nil
 	}
 	for _, o := range list {
 		a.overrides.last = max(a.overrides.last, o.ID)
+	}
+	if len(list) > 0 && earlier.Boot != a.bootID {
+		by := Event{Kind: OverrideDropped, Upstream: list[0].Upstream, Text: "from before the host was started: " + told(list)}
+		a.events.add(by)
+		a.logOrder(by, "ended", by.Text)
+		list, a.overrides.stale = nil, true
 	}
 	list, over := split(list, time.Now())
 	if len(over) > 0 {
@@ -107,7 +120,9 @@ func (a *Agent) startOverrides(base *policies.Snapshot) *policies.Snapshot {
 	}
 	l := lay(base, list)
 	a.tellDropped(l.dropped)
-	a.overrides.stale = len(over)+len(l.dropped) > 0 // written down once the ledger is this agent's
+	if len(over)+len(l.dropped) > 0 {
+		a.overrides.stale = true // until the ledger is this agent's
+	}
 	a.mu.Lock()
 	a.overrides.base, a.overrides.list = base, l.list
 	a.mu.Unlock()
@@ -334,7 +349,7 @@ func (a *Agent) saveOverrides(list []Override) error {
 	var data []byte
 	var err error
 	if len(list) > 0 {
-		data, err = json.Marshal(list)
+		data, err = json.Marshal(keptOverrides{a.bootID, list})
 	}
 	if err == nil {
 		err = keep(a.overridesPath(), data)

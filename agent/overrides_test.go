@@ -217,3 +217,33 @@ func TestOverrideEndsWithoutAnAgent(t *testing.T) {
 		}
 	})
 }
+
+// What an operator ordered is good for a restart of the agent, not of the host:
+// in another boot it is not in force, an event says so, and the files go.
+func TestOrdersDoNotOutliveTheHost(t *testing.T) {
+	for boot, lives := range map[string]bool{"one": true, "other": false} {
+		w, _ := deskOf(t)
+		w.a.bootID = "one"
+		layOne(t, w.a, time.Hour, "timeout.attempt=1s")
+		if _, err := w.a.Force("a", Forced{To: "open", By: "uid 7", Reason: "r", Until: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		w.a.down = true // killed
+		next := &Agent{Ledger: w.a.Ledger, alloc: w.a.alloc, control: w.a.control, circuits: newCircuits(), boot: w.a.boot, since: w.a.since, bootID: boot}
+		t.Cleanup(func() { next.down = true })
+		next.snapshot = next.startOverrides(w.a.overrides.base)
+		next.restoreCircuits(next.now())
+		next.expireOverrides()
+		next.tickCircuits(next.now())
+		if got := len(next.Overrides()) + len(next.forcedNow()); lives != (got == 2) || !lives && got > 0 {
+			t.Errorf("in boot %s %d of the two are in force", boot, got)
+		}
+		said, _ := next.events.after(0)
+		if lives != (len(said) == 0) || !lives && (len(said) != 2 || said[0].Kind != OverrideDropped || said[1].Kind != CircuitForced) {
+			t.Errorf("in boot %s the events are %+v", boot, said)
+		}
+		if !lives && (exists(next.overridesPath()) || exists(next.circuitsFile())) {
+			t.Error("the files of another boot are still there")
+		}
+	}
+}
