@@ -41,7 +41,7 @@ type circuits struct {
 	forced map[string]*Forced    // by upstream
 	// changed: what a later agent is told is not what the file says.
 	changed bool
-	unkept  bool // the file could not be written the last time
+	unkept  bool // the log says that the file cannot be written
 	// rest and keptRest are until when none is looked at, and the file is not
 	// written.
 	rest, keptRest time.Duration

@@ -193,7 +193,7 @@ func (a *Agent) keepCircuits() error {
 	if err == nil {
 		err = keep(a.circuitsFile(), text)
 	}
-	a.tellKept("circuits", a.circuitsFile(), &a.circuits.unkept, err)
+	a.tellKept("circuits", a.circuitsFile(), text, &a.circuits.unkept, err)
 	if err != nil {
 		a.circuits.changed, a.circuits.keptRest = true, a.now()+keepAgain
 	}

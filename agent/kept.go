@@ -41,13 +41,15 @@ func keep(path string, text []byte) error {
 	return err
 }
 
-// tellKept logs that something is not kept, once until it is again.
-func (a *Agent) tellKept(what, path string, failing *bool, err error) {
+// tellKept logs that something is not kept, once until it can be written again;
+// that there was nothing to write, and no file now, does not say that.
+func (a *Agent) tellKept(what, path string, text []byte, failing *bool, err error) {
 	switch {
 	case err != nil && !*failing:
+		*failing = true
 		a.log().Error(what+" are not kept for a later agent", "file", path, "reason", err)
-	case err == nil && *failing:
+	case err == nil && *failing && len(text) > 0:
+		*failing = false
 		a.log().Info(what+" are kept for a later agent again", "file", path)
 	}
-	*failing = err != nil
 }

@@ -21,8 +21,8 @@ func (e Event) who() []any {
 	switch {
 	case e.UID != nil:
 		return []any{"uid", *e.UID, "pid", e.PID}
-	case e.Text == bySignal:
-		return []any{"by", bySignal}
+	case e.Text == "asked for by "+bySelf:
+		return []any{"by", bySelf}
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func TestOrdersAreLogged(t *testing.T) {
 		}
 	}
 	log.Reset()
-	if _, err := w.a.Reload(); err != nil || !strings.Contains(log.String(), `by="asked for by the agent itself, as by SIGHUP"`) {
+	if _, err := w.a.Reload(); err != nil || !strings.Contains(log.String(), `by="the agent itself, as by SIGHUP"`) {
 		t.Errorf("a reload by a signal: %v, logs %s", err, log)
 	}
 }

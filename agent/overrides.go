@@ -74,9 +74,9 @@ type overrides struct {
 	list  []Override
 	last  int
 	timer *time.Timer
-	// unkept: the file could not be written, and is tried again. stale: it has
-	// some that ended while no agent was there, or are not good any more.
-	unkept, stale bool
+	// stale: the file is to be written again: it could not be, or has some of
+	// an earlier agent that are over. unkept: the log says that it could not.
+	stale, unkept bool
 }
 
 // keptOverrides is what the file says, good for one boot of the host.
@@ -214,7 +214,7 @@ func (a *Agent) override(o Override, lasts time.Duration) (done Laid, err error)
 	}
 	if err := a.saveOverrides(l.list); err != nil {
 		a.armOverrides()
-		return done, fmt.Errorf("agent: writing the override down: %w", err)
+		return done, fmt.Errorf("agent: writing the override down: %w: make room there, and try again", err)
 	}
 	by := Event{Kind: OverrideSet, Upstream: o.Upstream, UID: &o.UID, PID: o.PID, Text: fmt.Sprintf("until %s: %s", o.Until.Format(time.RFC3339), o.Reason)}
 	done.Override = o
@@ -305,7 +305,7 @@ func (a *Agent) expireOverrides() {
 			return
 		}
 	}
-	if len(over) > 0 || a.overrides.unkept || a.overrides.stale {
+	if len(over) > 0 || a.overrides.stale {
 		a.saveOverrides(a.overrides.list) // where it fails: a later agent looks at Until too
 	}
 	a.armOverrides()
@@ -354,8 +354,8 @@ func (a *Agent) saveOverrides(list []Override) error {
 	if err == nil {
 		err = keep(a.overridesPath(), data)
 	}
-	a.overrides.stale = false
-	a.tellKept("overrides", a.overridesPath(), &a.overrides.unkept, err)
+	a.overrides.stale = err != nil
+	a.tellKept("overrides", a.overridesPath(), data, &a.overrides.unkept, err)
 	return err
 }
 
@@ -366,7 +366,7 @@ func (a *Agent) armOverrides() {
 		a.overrides.timer.Stop()
 	}
 	var next time.Time
-	if a.overrides.unkept {
+	if a.overrides.stale {
 		next = time.Now().Add(keepAgain)
 	}
 	for _, o := range a.overrides.list {

@@ -23,7 +23,7 @@ func deskOf(t *testing.T) (*town, *bytes.Buffer) {
 	w.a.Logger = slog.New(slog.NewTextHandler(log, nil))
 	w.a.snapshot = w.a.startOverrides(w.a.snapshot)
 	w.a.expireOverrides()
-	t.Cleanup(func() { w.a.down = true })
+	t.Cleanup(w.a.hangUp)
 	return w, log
 }
 
@@ -147,9 +147,14 @@ func TestOrdersOnAFullDisk(t *testing.T) {
 			t.Errorf("warnings %q of an end that is not written down", got)
 		}
 		delete(w.a.circuits.forced, "b")
-		order("open")
-		if got := order("auto"); len(got) != 0 || exists(w.a.circuitsFile()) {
-			t.Errorf("warnings %q where the file can go", got)
+		for range 3 {
+			order("open")
+			if got := order("auto"); len(got) != 0 || exists(w.a.circuitsFile()) {
+				t.Errorf("warnings %q where the file can go", got)
+			}
+		}
+		if bad := strings.Count(log.String(), "level=ERROR"); bad != 2 {
+			t.Errorf("%d errors, want one each time that the disk got full:\n%s", bad, log)
 		}
 	})
 }
@@ -191,11 +196,11 @@ func TestOverrideEndsWithoutAnAgent(t *testing.T) {
 		w, _ := deskOf(t)
 		layOne(t, w.a, time.Hour, "timeout.attempt=1s")
 		layOne(t, w.a, time.Minute, "timeout.attempt=2s")
-		w.a.down = true // killed
+		w.a.hangUp() // killed
 		time.Sleep(2 * time.Minute)
 		next, log := &Agent{Ledger: w.a.Ledger, alloc: w.a.alloc, control: w.a.control, circuits: newCircuits()}, new(bytes.Buffer)
 		next.Logger = slog.New(slog.NewTextHandler(log, nil))
-		t.Cleanup(func() { next.down = true })
+		t.Cleanup(next.hangUp)
 		before, err := os.ReadFile(w.a.overridesPath())
 		if err != nil {
 			t.Fatal(err)
@@ -228,9 +233,9 @@ func TestOrdersDoNotOutliveTheHost(t *testing.T) {
 		if _, err := w.a.Force("a", Forced{To: "open", By: "uid 7", Reason: "r", Until: time.Now().Add(time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
-		w.a.down = true // killed
+		w.a.hangUp() // killed
 		next := &Agent{Ledger: w.a.Ledger, alloc: w.a.alloc, control: w.a.control, circuits: newCircuits(), boot: w.a.boot, since: w.a.since, bootID: boot}
-		t.Cleanup(func() { next.down = true })
+		t.Cleanup(next.hangUp)
 		next.snapshot = next.startOverrides(w.a.overrides.base)
 		next.restoreCircuits(next.now())
 		next.expireOverrides()

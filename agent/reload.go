@@ -20,12 +20,13 @@ type Reloaded struct {
 	Consequences
 }
 
-const bySignal = "asked for by the agent itself, as by SIGHUP"
+// bySelf is who asks for a reload by [Agent.Reload].
+const bySelf = "the agent itself, as by SIGHUP"
 
 // Reload reads the policies again and puts them in force in every process.
 // If they have an error nothing changes, and the error says all of them.
 func (a *Agent) Reload() (Reloaded, error) {
-	return a.reloadFor(Event{Text: bySignal})
+	return a.reloadFor(Event{Text: "asked for by " + bySelf})
 }
 
 // reloadFor is Reload, with the one who asked for it in the event.
