@@ -86,6 +86,7 @@ type Agent struct {
 	askedTurn   chan chan struct{} // see asked
 	since       time.Time          // with boot: the time since boot without a system call
 	boot        time.Duration      // at since
+	bootID      string             // of the host's boot, by the kernel
 }
 
 // now is the time since boot: the same for an agent that comes after.
@@ -115,6 +116,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 			l.close()
 		}
 	}()
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("agent: which boot is this: %w", err)
+	}
+	a.bootID = string(bytes.TrimSpace(boot))
 	if err := a.open(a.startOverrides(snapshot)); err != nil {
 		return err
 	}
@@ -163,11 +169,7 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 	}
 	a.since, a.boot = time.Now(), time.Duration(ts.Nano())
 	a.started = a.since
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return fmt.Errorf("agent: which boot is this: %w", err)
-	}
-	book, err := openLedger(a.Ledger, string(bytes.TrimSpace(boot)), a.now())
+	book, err := openLedger(a.Ledger, a.bootID, a.now())
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func (c *circuit) tick(now time.Duration) {
 		if now < c.forced.until {
 			return
 		}
-		c.release(now, "the time of the order to "+c.forced.To+" it is over")
+		c.release(now, "the order to have it "+c.forced.To+" has ended: its time is over")
 	}
 	switch until := c.word.Until(); c.word.State() {
 	case page.CircuitOpen:
@@ -280,9 +280,9 @@ func (c *circuit) left(p *process) {
 
 // Forced is what a person decided about a circuit.
 type Forced struct {
-	To     string    `json:"to"` // "open" or "closed"
-	Until  time.Time `json:"until"`
-	By     string    `json:"by"` // the user that asked, as the kernel says it
+	To     string    `json:"to"`             // "open" or "closed"
+	Until  time.Time `json:"until,omitzero"` // zero: automatic
+	By     string    `json:"by"`             // the user that asked, as the kernel says it
 	Reason string    `json:"reason,omitempty"`
 
 	until time.Duration // since boot

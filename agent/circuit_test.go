@@ -279,6 +279,9 @@ func TestForced(t *testing.T) {
 	if p.c.word.Forced() {
 		t.Error("forced after its time")
 	}
+	if want := "the order to have it closed has ended: its time is over"; p.c.why != want {
+		t.Errorf("why %q, want %q", p.c.why, want)
+	}
 	p.fail(5)
 	p.pass(glance)
 	p.is(page.CircuitOpen)

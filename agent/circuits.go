@@ -41,6 +41,7 @@ type circuits struct {
 	forced map[string]*Forced    // by upstream
 	// changed: what a later agent is told is not what the file says.
 	changed bool
+	unkept  bool // the log says that the file cannot be written
 	// rest and keptRest are until when none is looked at, and the file is not
 	// written.
 	rest, keptRest time.Duration
@@ -203,8 +204,7 @@ func (a *Agent) tickCircuits(now time.Duration) (next time.Duration) {
 		}
 	}
 	if a.circuits.changed {
-		if began := a.now(); began >= a.circuits.keptRest {
-			a.keepCircuits()
+		if began := a.now(); began >= a.circuits.keptRest && a.keepCircuits() == nil {
 			a.circuits.keptRest = began + (1+keptRest)*(a.now()-began)
 		} else if next == 0 || a.circuits.keptRest < next {
 			next = a.circuits.keptRest

@@ -268,7 +268,7 @@ func (w *town) reload(name string, to int) {
 func (w *town) force(name string) {
 	to := []string{"open", "closed", "auto", "auto", "auto", "shut"}[w.pick(6)]
 	d := time.Duration(1+w.pick(100)) * time.Second
-	err := w.a.Force(name, Forced{To: to, By: "uid 0", Reason: "test", Until: time.Now().Add(d)})
+	_, err := w.a.Force(name, Forced{To: to, By: "uid 0", Reason: "test", Until: time.Now().Add(d)})
 	_, shared := w.policy[name]
 	_, ordered := w.orders[name]
 	if want := shared && to != "shut" && (to != "auto" || ordered); want != (err == nil) {

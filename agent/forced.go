@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/resagent/resagent/agent/page"
@@ -22,22 +21,24 @@ const mostForced = 7 * 24 * time.Hour
 // Force opens or closes all circuits of an upstream, those to come included,
 // until f.Until; or gives them back to the evidence, where f.To is "auto".
 // Processes follow at their next call. It survives a restart of the agent, and
-// ends by itself. Errors say what is wrong with f; nothing is changed then.
-func (a *Agent) Force(upstream string, f Forced) error {
+// ends by itself; a warning says where it cannot be written down for that.
+// Errors say what is wrong with f; nothing is changed then.
+func (a *Agent) Force(upstream string, f Forced) (warnings []string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case a.alloc == nil || a.down:
-		return errors.New("the agent does not run")
+		return nil, errors.New("the agent does not run")
 	case a.snapshot.Named(upstream) == nil:
-		return fmt.Errorf("%w: %q", errNoUpstream, upstream)
+		return nil, fmt.Errorf("%w: %q", errNoUpstream, upstream)
 	case circuitSettings(a.snapshot, upstream) == nil:
-		return fmt.Errorf("the upstream %q has no circuit of the host: its circuit_breaker is disabled, or of scope process", upstream)
+		return nil, fmt.Errorf("the upstream %q has no circuit of the host: its circuit_breaker is disabled, or of scope process", upstream)
 	}
 	now := a.now()
 	if f.To == "auto" {
-		if was := a.circuits.forced[upstream]; was == nil || now >= was.until {
-			return fmt.Errorf("no circuit of %q is forced", upstream)
+		was := a.circuits.forced[upstream]
+		if was == nil || now >= was.until {
+			return nil, fmt.Errorf("no circuit of %q is forced", upstream)
 		}
 		delete(a.circuits.forced, upstream)
 		for _, c := range a.circuits.all {
@@ -47,15 +48,21 @@ func (a *Agent) Force(upstream string, f Forced) error {
 				a.dropCircuit(c)
 			}
 		}
-		a.keepCircuits()
-		return nil
+		if err := a.keepCircuits(); err != nil {
+			warnings = append(warnings, fmt.Sprintf("automatic again, but a restart of the agent before %s would bring the order back: %v", was.Until.Format(time.RFC3339), err))
+		}
+		a.rouseLoop()
+		return warnings, nil
 	}
 	left := time.Until(f.Until)
 	if f.To != "open" && f.To != "closed" {
-		return fmt.Errorf("a circuit cannot be forced to be %q: write open, closed or auto", f.To)
+		return nil, fmt.Errorf("a circuit cannot be forced to be %q: write open, closed or auto", f.To)
 	}
-	if left <= 0 || left > mostForced {
-		return fmt.Errorf("a circuit is forced for a time of up to %v: for longer, change its policy", mostForced)
+	if left <= 0 {
+		return nil, errors.New("a circuit cannot be forced until a time that is past: write a time above zero, such as 30m")
+	}
+	if left > mostForced {
+		return nil, fmt.Errorf("a circuit is forced for a time of up to %v: for longer, change its policy", mostForced)
 	}
 	f.until = now + left
 	a.circuits.forced[upstream] = &f
@@ -65,9 +72,17 @@ func (a *Agent) Force(upstream string, f Forced) error {
 			a.plan(c)
 		}
 	}
-	a.keepCircuits()
+	if err := a.keepCircuits(); err != nil {
+		warnings = append(warnings, fmt.Sprintf("in force, but a restart of the agent would end it: %v", err))
+	}
 	a.rouseLoop()
-	return nil
+	return warnings, nil
+}
+
+// Ordered is the answer to an order.
+type Ordered struct {
+	Forced
+	Warnings []string `json:"warnings,omitempty"` // as of [Consequences]
 }
 
 const noCircuit = "the policies have no such circuit any more"
@@ -112,8 +127,13 @@ func (a *Agent) breakers(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, wrongQuery, "the reason is too long", "reason: write at most 500 bytes")
 		return
 	}
+	if !oneLine(f.Reason) {
+		problem(w, http.StatusBadRequest, wrongQuery, "the reason has control characters, such as a line break", "reason: write it as one line of text")
+		return
+	}
 	upstream := q.Get("upstream")
-	switch err := a.Force(upstream, f); {
+	warnings, err := a.Force(upstream, f)
+	switch {
 	case errors.Is(err, errNoUpstream):
 		a.unknownUpstream(w, upstream)
 		return
@@ -121,8 +141,10 @@ func (a *Agent) breakers(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusUnprocessableEntity, circuitAsItWas, "the circuit is as it was", err.Error())
 		return
 	}
-	a.events.add(Event{Kind: CircuitForced, Upstream: upstream, UID: &uid, PID: pid, Text: f.To + forTime(f) + ": " + f.Reason})
-	reply(w, f)
+	by := Event{Kind: CircuitForced, Upstream: upstream, UID: &uid, PID: pid, Text: f.To + forTime(f) + ": " + f.Reason}
+	a.events.add(by)
+	a.logOrder(by, "order", f.To+forTime(f), "reason", f.Reason)
+	reply(w, Ordered{f, warnings})
 }
 
 func forTime(f Forced) string {
@@ -133,8 +155,9 @@ func forTime(f Forced) string {
 }
 
 // kept is what a later agent is told of the circuits: a file beside the
-// ledger, good only together with it.
+// ledger; the circuits are good only together with it.
 type kept struct {
+	Boot     string             `json:"boot"` // of the host, for which the orders are good
 	Ledger   string             `json:"ledger"`
 	Forced   map[string]*Forced `json:"forced,omitempty"`
 	Circuits []keptCircuit      `json:"circuits,omitempty"`
@@ -153,26 +176,28 @@ func (a *Agent) circuitsFile() string { return a.Ledger + ".circuits" }
 
 // keepCircuits writes the file, once for all that changed in a turn of the
 // loop. Without it an agent's restart closes what is open; so a failure is only
-// told.
-func (a *Agent) keepCircuits() {
+// told, and the loop tries again.
+func (a *Agent) keepCircuits() error {
 	a.circuits.changed = false
-	k := kept{Ledger: a.alloc.ledger.id, Forced: a.circuits.forced}
+	k := kept{Boot: a.bootID, Ledger: a.alloc.ledger.id, Forced: a.circuits.forced}
 	for _, c := range a.circuits.all {
 		if s := c.word.State(); c.forced == nil && (s == page.CircuitOpen || s == page.CircuitHalfOpen) {
 			k.Circuits = append(k.Circuits, keptCircuit{c.key.upstream, c.key.authority, a.circuits.starts[c], c.word.Until(), c.opens, c.cause})
 		}
 	}
-	text, err := json.Marshal(k)
-	next := a.circuitsFile() + ".new"
-	if err == nil {
-		err = os.WriteFile(next, text, 0o600)
+	var text []byte
+	var err error
+	if len(k.Forced)+len(k.Circuits) > 0 {
+		text, err = json.Marshal(k)
 	}
 	if err == nil {
-		err = os.Rename(next, a.circuitsFile())
+		err = keep(a.circuitsFile(), text)
 	}
+	a.tellKept("circuits", a.circuitsFile(), text, &a.circuits.unkept, err)
 	if err != nil {
-		a.log().Error("circuits are not kept for a later agent", "file", filepath.Base(a.circuitsFile()), "reason", err)
+		a.circuits.changed, a.circuits.keptRest = true, a.now()+keepAgain
 	}
+	return err
 }
 
 // restoreCircuits takes in what an earlier agent left. What cannot be read, or
@@ -194,6 +219,8 @@ func (a *Agent) restoreCircuits(now time.Duration) {
 		switch left := time.Until(f.Until); {
 		case circuitSettings(a.snapshot, upstream) == nil:
 			a.orderEnded(upstream, f, noCircuit)
+		case k.Boot != a.bootID:
+			a.orderEnded(upstream, f, "it is from before the host was started")
 		case left <= 0:
 			a.orderEnded(upstream, f, "its time ended while no agent was there")
 		default:

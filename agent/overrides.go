@@ -3,12 +3,9 @@
 package agent
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -43,15 +40,20 @@ type Override struct {
 	Until    time.Time         `json:"until"`
 }
 
+// words are the values, as an operator types them.
+func (o Override) words() string {
+	var all []string
+	for _, path := range slices.Sorted(maps.Keys(o.Values)) {
+		all = append(all, path+"="+o.Values[path])
+	}
+	return strings.Join(all, " ")
+}
+
 // told is what an event says of the end of some.
 func told(list []Override) string {
 	var all []string
 	for _, o := range list {
-		var values []string
-		for _, path := range slices.Sorted(maps.Keys(o.Values)) {
-			values = append(values, path+"="+o.Values[path])
-		}
-		all = append(all, fmt.Sprintf("override %d of uid %d, %s %s: %s", o.ID, o.UID, o.Upstream, strings.Join(values, " "), o.Reason))
+		all = append(all, fmt.Sprintf("override %d of uid %d, %s %s until %s: %s", o.ID, o.UID, o.Upstream, o.words(), o.Until.Format(time.RFC3339), o.Reason))
 	}
 	return strings.Join(all, "\n")
 }
@@ -69,51 +71,51 @@ type overrides struct {
 	list  []Override
 	last  int
 	timer *time.Timer
+	// stale: the file is to be written again: it could not be, or has some of
+	// an earlier agent that are over. unkept: the log says that it could not.
+	stale, unkept bool
 }
 
-// overridesPath is the file by which they outlive the agent, though not the
-// host: beside the ledger.
-func (a *Agent) overridesPath() string { return a.Ledger + ".overrides" }
-
-// startOverrides lays what an earlier agent had over the files.
-func (a *Agent) startOverrides(base *policies.Snapshot) *policies.Snapshot {
-	a.reloading.Lock()
-	defer a.reloading.Unlock()
-	var list []Override
-	data, err := os.ReadFile(a.overridesPath())
-	if err == nil {
-		err = json.Unmarshal(data, &list)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		a.log().Error("overrides of an earlier agent cannot be read, and are not in force", "file", a.overridesPath(), "reason", err)
-		list = nil
-	}
-	now := time.Now()
-	list = slices.DeleteFunc(list, func(o Override) bool { return !now.Before(o.Until) })
+// split parts those that go on from those whose time is over.
+func split(list []Override, now time.Time) (on, over []Override) {
 	for _, o := range list {
-		a.overrides.last = max(a.overrides.last, o.ID)
+		if now.Before(o.Until) {
+			on = append(on, o)
+		} else {
+			over = append(over, o)
+		}
 	}
-	s, kept := a.lay(base, list)
-	a.mu.Lock()
-	a.overrides.base, a.overrides.list = base, kept
-	a.mu.Unlock()
-	return s
+	return on, over
 }
 
-// lay lays each that fits over the files; one that does not is dropped, with
-// an event: what the files say goes first.
-func (a *Agent) lay(base *policies.Snapshot, list []Override) (s *policies.Snapshot, kept []Override) {
-	s = base
+// layers are overrides over the files.
+type layers struct {
+	snapshot *policies.Snapshot
+	list     []Override
+	dropped  []Dropped // those that do not fit
+}
+
+// lay lays each that fits over the files; one that does not is dropped: what the
+// files say goes first.
+func lay(base *policies.Snapshot, list []Override) layers {
+	l := layers{snapshot: base}
 	for _, o := range list {
-		next, err := with(s, o)
+		next, err := with(l.snapshot, o)
 		if err != nil {
-			a.events.add(Event{Kind: OverrideDropped, Upstream: o.Upstream, Text: fmt.Sprintf("override %d does not fit the files: %v", o.ID, err)})
-			a.log().Warn("an override does not fit the files, and is dropped", "override", o.ID, "upstream", o.Upstream, "reason", err)
+			l.dropped = append(l.dropped, Dropped{o, err.Error()})
 			continue
 		}
-		s, kept = next, append(kept, o)
+		l.snapshot, l.list = next, append(l.list, o)
 	}
-	return s, kept
+	return l
+}
+
+// tellDropped says which ones are out of force now.
+func (a *Agent) tellDropped(dropped []Dropped) {
+	for _, o := range dropped {
+		a.events.add(Event{Kind: OverrideDropped, Upstream: o.Upstream, Text: fmt.Sprintf("override %d does not fit the files: %s", o.ID, o.Why)})
+		a.log().Warn("an override does not fit the files, and is dropped", "override", o.ID, "upstream", o.Upstream, "reason", o.Why)
+	}
 }
 
 func with(s *policies.Snapshot, o Override) (*policies.Snapshot, error) {
@@ -124,105 +126,162 @@ func with(s *policies.Snapshot, o Override) (*policies.Snapshot, error) {
 	return policies.Compile(set)
 }
 
+// Laid is the answer to an override.
+type Laid struct {
+	Override
+	Consequences
+}
+
 // override adds one. An error that is policies.Errors: it is refused, whole.
-func (a *Agent) override(o Override, lasts time.Duration) (Override, error) {
+func (a *Agent) override(o Override, lasts time.Duration) (done Laid, err error) {
 	o.Reason = strings.TrimSpace(o.Reason)
 	switch {
 	case lasts <= 0 || lasts > maxOverrideFor:
-		return o, policies.Errors{{Problem: "it would last " + lasts.String(), Want: "give a time up to " + maxOverrideFor.String() + ", such as 30m"}}
+		return done, policies.Errors{{Problem: "it would last " + lasts.String(), Want: "give a time up to " + maxOverrideFor.String() + ", such as 30m"}}
 	case o.Reason == "" || len(o.Reason) > maxReason:
-		return o, policies.Errors{{Problem: "the reason is missing or longer than 200 bytes", Want: "say why, for whoever finds it"}}
+		return done, policies.Errors{{Problem: "the reason is missing or longer than 200 bytes", Want: "say why, for whoever finds it"}}
+	case !oneLine(o.Reason):
+		return done, policies.Errors{{Problem: "the reason has control characters, such as a line break", Want: "write it as one line of text"}}
 	}
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	if len(a.overrides.list) >= maxOverrides {
-		return o, policies.Errors{{Problem: "there are 256 overrides already", Want: "clear some: they are for exceptions"}}
+		return done, policies.Errors{{Problem: "there are 256 overrides already", Want: "clear some: they are for exceptions"}}
 	}
 	o.ID, o.Since = a.overrides.last+1, time.Now()
 	o.Until = o.Since.Add(lasts)
-	s, kept := a.lay(a.overrides.base, a.overrides.list)
-	s, err := with(s, o)
-	if err != nil {
-		return o, err
+	l := lay(a.overrides.base, a.overrides.list)
+	if l.snapshot, err = with(l.snapshot, o); err != nil {
+		return done, err
+	}
+	l.list = append(l.list, o)
+	warnings := hardlyMeant(l.snapshot, a.snapshot)
+	if !a.runs() {
+		return done, errNotRunning
+	}
+	if err := a.saveOverrides(l.list); err != nil {
+		a.armOverrides()
+		return done, fmt.Errorf("agent: writing the override down: %w: make room there, and try again", err)
 	}
 	by := Event{Kind: OverrideSet, Upstream: o.Upstream, UID: &o.UID, PID: o.PID, Text: fmt.Sprintf("until %s: %s", o.Until.Format(time.RFC3339), o.Reason)}
-	if err := a.putOverrides(s, append(slices.Clip(kept), o), by); err != nil {
-		return o, err
+	done.Override = o
+	if done.Consequences, err = a.putOverrides(l, by, "override", o.ID, "values", o.words(), "until", o.Until.Format(time.RFC3339), "reason", o.Reason); err != nil {
+		return done, err
 	}
 	a.overrides.last = o.ID
-	return o, nil
+	done.Warnings = warnings
+	return done, nil
 }
 
-// clear ends those of an upstream, or all where it is empty.
-func (a *Agent) clear(upstream string, by Event) (cleared []Override, err error) {
+// hardlyMeant says what may be wrong with a change: that there is none, and what
+// check would warn of that it would not have before.
+func hardlyMeant(s, before *policies.Snapshot) (warnings []string) {
+	if changes, _ := s.Diff(before, 1); len(changes) == 0 {
+		warnings = append(warnings, "it changes nothing: what it sets is so already, or its section is disabled; see resagent explain")
+	}
+	known := map[string]bool{}
+	for _, w := range before.Warnings() {
+		known[warningText(w)] = true
+	}
+	for _, w := range s.Warnings() {
+		if text := warningText(w); !known[text] {
+			warnings = append(warnings, text)
+		}
+	}
+	return warnings
+}
+
+// warningText leaves out the place: of an override it is the override.
+func warningText(w policies.Warning) string {
+	return w.Path + ": " + w.Problem + ": " + w.Want + " [" + w.Rule + "]"
+}
+
+// Cleared is the outcome of clearing.
+type Cleared struct {
+	Cleared []Override `json:"cleared"`
+	Consequences
+}
+
+// clear ends those of an upstream, or all where it is empty. It is done also
+// where it cannot be written down: who clears is in need of it.
+func (a *Agent) clear(upstream string, by Event) (done Cleared, err error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
+	done.Cleared = []Override{}
+	var until time.Time
 	var list []Override
 	for _, o := range a.overrides.list {
 		if upstream == "" || o.Upstream == upstream {
-			cleared = append(cleared, o)
+			done.Cleared = append(done.Cleared, o)
+			if o.Until.After(until) {
+				until = o.Until
+			}
 		} else {
 			list = append(list, o)
 		}
 	}
-	if len(cleared) == 0 {
-		return nil, nil
+	if len(done.Cleared) == 0 {
+		return done, nil
 	}
-	s, kept := a.lay(a.overrides.base, list)
-	by.Kind, by.Upstream, by.Text = OverrideCleared, upstream, told(cleared)
-	return cleared, a.putOverrides(s, kept, by)
+	l := lay(a.overrides.base, list)
+	by.Kind, by.Upstream, by.Text = OverrideCleared, upstream, told(done.Cleared)
+	if done.Consequences, err = a.putOverrides(l, by, "ended", by.Text); err != nil {
+		return done, err
+	}
+	if err := a.saveOverrides(l.list); err != nil {
+		a.armOverrides()
+		done.Warnings = append(done.Warnings, fmt.Sprintf("cleared, but a restart of the agent before %s would bring it back: %v", until.Format(time.RFC3339), err))
+	}
+	return done, nil
 }
 
-// expireOverrides ends those whose time is over.
+// expireOverrides ends those whose time is over, and writes down what could not
+// be before.
 func (a *Agent) expireOverrides() {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	if !a.runs() {
 		return
 	}
-	now := time.Now()
-	var list, over []Override
-	for _, o := range a.overrides.list {
-		if now.Before(o.Until) {
-			list = append(list, o)
-		} else {
-			over = append(over, o)
-		}
-	}
+	list, over := split(a.overrides.list, time.Now())
 	if len(over) > 0 {
-		s, kept := a.lay(a.overrides.base, list)
-		if err := a.putOverrides(s, kept, Event{Kind: OverrideExpired, Upstream: over[0].Upstream, Text: told(over)}); err != nil {
+		by := Event{Kind: OverrideExpired, Upstream: over[0].Upstream, Text: told(over)}
+		if _, err := a.putOverrides(lay(a.overrides.base, list), by, "ended", by.Text); err != nil {
 			a.log().Error("an override's end could not be put in force; it is tried again", "reason", err)
-			a.overrides.timer = time.AfterFunc(time.Second, a.expireOverrides)
+			a.overrides.timer = time.AfterFunc(keepAgain, a.expireOverrides)
 			return
 		}
+	}
+	if len(over) > 0 || a.overrides.stale {
+		a.saveOverrides(a.overrides.list) // where it fails: a later agent looks at Until too
 	}
 	a.armOverrides()
 }
 
-// putOverrides writes them down, then puts them in force. With the reloading
+var errNotRunning = errors.New("agent: overrides: the agent does not run")
+
+// putOverrides puts them in force, and logs it with args. With the reloading
 // lock.
-func (a *Agent) putOverrides(s *policies.Snapshot, list []Override, by Event) error {
-	if !a.runs() {
-		return errors.New("agent: overrides: the agent does not run")
-	}
-	if err := a.saveOverrides(list); err != nil {
-		return err
-	}
+func (a *Agent) putOverrides(l layers, by Event, args ...any) (done Consequences, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	by.Changes, by.More = s.Diff(a.snapshot, maxChanges)
-	if s.ETag() != a.snapshot.ETag() {
-		if err := a.publish(s); err != nil {
-			return err
+	if a.alloc == nil || a.down {
+		return done, errNotRunning
+	}
+	by.Changes, by.More = l.snapshot.Diff(a.snapshot, maxChanges)
+	if l.snapshot.ETag() != a.snapshot.ETag() {
+		if done.EndedOrders, err = a.publishOver(l.snapshot); err != nil {
+			return done, err
 		}
 	}
-	a.snapshot = s // also where only the places of values are others
-	a.overrides.list = list
+	a.snapshot = l.snapshot // also where only the places of values are others
+	a.overrides.list = l.list
 	a.events.add(by)
-	a.log().Info(string(by.Kind), "upstream", by.Upstream, "overrides", len(list), "generation", a.generation)
+	a.logOrder(by, append(args, "overrides", len(l.list), "generation", a.generation)...)
+	a.tellDropped(l.dropped)
+	done.DroppedOverrides = l.dropped
 	a.armOverrides()
-	return nil
+	return done, nil
 }
 
 // runs: policies can be put in force.
@@ -232,27 +291,16 @@ func (a *Agent) runs() bool {
 	return a.alloc != nil && !a.down
 }
 
-// saveOverrides replaces the file as a whole.
-func (a *Agent) saveOverrides(list []Override) error {
-	data, err := json.Marshal(list)
-	if err == nil {
-		err = os.WriteFile(a.overridesPath()+".new", data, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(a.overridesPath()+".new", a.overridesPath())
-	}
-	if err != nil {
-		return fmt.Errorf("agent: writing the overrides down: %w", err)
-	}
-	return nil
-}
-
-// armOverrides sets the clock for the next end. With the reloading lock.
+// armOverrides sets the clock for the next end, or for writing them down.
+// With the reloading lock.
 func (a *Agent) armOverrides() {
 	if a.overrides.timer != nil {
 		a.overrides.timer.Stop()
 	}
 	var next time.Time
+	if a.overrides.stale {
+		next = time.Now().Add(keepAgain)
+	}
 	for _, o := range a.overrides.list {
 		if next.IsZero() || o.Until.Before(next) {
 			next = o.Until

@@ -34,24 +34,24 @@ func (a *Agent) setOverride(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	uid, pid := asker(r)
-	o, err := a.override(Override{Upstream: asked.Upstream, Values: asked.Values, Reason: asked.Reason, UID: uid, PID: pid}, lasts)
+	done, err := a.override(Override{Upstream: asked.Upstream, Values: asked.Values, Reason: asked.Reason, UID: uid, PID: pid}, lasts)
 	switch {
 	case errors.As(err, new(policies.Errors)):
 		refused(w, refusedOverride, "the override is refused", err)
 	case err != nil:
 		problem(w, http.StatusInternalServerError, notDone, "the override is not in force", err.Error())
 	default:
-		reply(w, o)
+		reply(w, done)
 	}
 }
 
 // clearOverrides answers DELETE /v1/overrides, with ?upstream= for one's own.
 func (a *Agent) clearOverrides(w http.ResponseWriter, r *http.Request) {
 	uid, pid := asker(r)
-	cleared, err := a.clear(r.FormValue("upstream"), Event{UID: &uid, PID: pid})
+	done, err := a.clear(r.FormValue("upstream"), Event{UID: &uid, PID: pid})
 	if err != nil {
 		problem(w, http.StatusInternalServerError, notDone, "the overrides are not cleared", err.Error())
 		return
 	}
-	reply(w, map[string]any{"cleared": append([]Override{}, cleared...)})
+	reply(w, done)
 }

@@ -17,12 +17,16 @@ type Reloaded struct {
 	// Changes are what is new, at most 100; More tells that there are others.
 	Changes []policies.Change `json:"changes,omitempty"`
 	More    bool              `json:"more,omitempty"`
+	Consequences
 }
+
+// bySelf is who asks for a reload by [Agent.Reload].
+const bySelf = "the agent itself, as by SIGHUP"
 
 // Reload reads the policies again and puts them in force in every process.
 // If they have an error nothing changes, and the error says all of them.
 func (a *Agent) Reload() (Reloaded, error) {
-	return a.reloadFor(Event{Text: "asked for by the agent itself, as by SIGHUP"})
+	return a.reloadFor(Event{Text: "asked for by " + bySelf})
 }
 
 // reloadFor is Reload, with the one who asked for it in the event.
@@ -31,7 +35,7 @@ func (a *Agent) reloadFor(by Event) (Reloaded, error) {
 	defer a.reloading.Unlock()
 	s, err := a.Load()
 	if err != nil {
-		a.log().Error("reload refused; the earlier policies go on", "reason", err)
+		a.log().Error("reload refused; the earlier policies go on", append(by.who(), "reason", err)...)
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.refused = err.Error()
@@ -39,29 +43,30 @@ func (a *Agent) reloadFor(by Event) (Reloaded, error) {
 		a.events.add(by)
 		return Reloaded{}, err
 	}
-	base := s
-	s, kept := a.lay(base, a.overrides.list)
+	l := lay(s, a.overrides.list)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.refused = ""
 	if a.alloc == nil || a.down {
 		return Reloaded{}, errors.New("agent: reload: the agent does not run")
 	}
-	if len(kept) < len(a.overrides.list) {
-		if err := a.saveOverrides(kept); err != nil {
-			a.log().Error("dropped overrides are still written down", "reason", err)
-		}
+	if len(l.dropped) > 0 {
+		a.saveOverrides(l.list) // it is tried again
 	}
-	a.overrides.base, a.overrides.list = base, kept
+	a.overrides.base, a.overrides.list = s, l.list
+	a.armOverrides()
+	s = l.snapshot
 	changed := s.ETag() != a.snapshot.ETag()
 	by.Kind = Reload
+	done := Consequences{DroppedOverrides: l.dropped}
 	if changed {
 		by.Changes, by.More = s.Diff(a.snapshot, maxChanges)
-		if err := a.publish(s); err != nil {
+		if done.EndedOrders, err = a.publishOver(s); err != nil {
 			return Reloaded{}, err
 		}
 	}
 	a.events.add(by)
-	a.log().Info("reloaded", "changed", changed, "generation", a.generation, "upstreams", s.Len())
-	return Reloaded{Generation: a.generation, ETag: s.ETag(), Changed: changed, Upstreams: s.Len(), Changes: by.Changes, More: by.More}, nil
+	a.tellDropped(l.dropped)
+	a.logOrder(by, "changed", changed, "changes", changesText(by.Changes, by.More), "generation", a.generation, "upstreams", s.Len())
+	return Reloaded{Generation: a.generation, ETag: s.ETag(), Changed: changed, Upstreams: s.Len(), Changes: by.Changes, More: by.More, Consequences: done}, nil
 }

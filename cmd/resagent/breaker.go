@@ -43,12 +43,13 @@ func breaker(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	if *asJSON {
-		return printJSON(json.RawMessage(body))
-	}
-	var done agent.Forced
+	var done agent.Ordered
 	if err := json.Unmarshal(body, &done); err != nil {
 		return fmt.Errorf("the agent's answer is not understood: %w; is it of another version?", err)
+	}
+	printWarnings(done.Warnings)
+	if *asJSON {
+		return printJSON(json.RawMessage(body))
 	}
 	if to == "auto" {
 		fmt.Fprintf(stdout, "%s: automatic again\n", printable(fs.Arg(0)))

@@ -63,14 +63,15 @@ func setOverride(ctx context.Context, socket string, words []string, lasts time.
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(json.RawMessage(body))
-	}
-	var done agent.Override
+	var done agent.Laid
 	if err := json.Unmarshal(body, &done); err != nil {
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
 	}
-	fmt.Fprintln(stdout, printable(overrideText(done)))
+	printConsequences(done.Consequences)
+	if asJSON {
+		return printJSON(json.RawMessage(body))
+	}
+	fmt.Fprintln(stdout, printable(overrideText(done.Override)))
 	return nil
 }
 
@@ -104,15 +105,21 @@ func clearOverrides(ctx context.Context, socket, upstream string, asJSON bool) e
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(json.RawMessage(body))
-	}
-	var answer struct{ Cleared []agent.Override }
+	var answer agent.Cleared
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return fmt.Errorf("the agent's answer to override is not understood: %w; is it of another version?", err)
 	}
-	if len(answer.Cleared) == 0 {
+	printConsequences(answer.Consequences)
+	if asJSON {
+		if err := printJSON(json.RawMessage(body)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(answer.Cleared) == 0:
 		return noOverride(ctx, socket, upstream)
+	case asJSON:
+		return nil
 	}
 	for _, o := range answer.Cleared {
 		fmt.Fprintln(stdout, "cleared: "+printable(overrideText(o)))

@@ -26,12 +26,13 @@ func reload(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	if *asJSON {
-		return printJSON(json.RawMessage(body))
-	}
 	var done agent.Reloaded
 	if err := json.Unmarshal(body, &done); err != nil {
 		return fmt.Errorf("the agent's answer to reload is not understood: %w; is it of another version?", err)
+	}
+	printConsequences(done.Consequences)
+	if *asJSON {
+		return printJSON(json.RawMessage(body))
 	}
 	word := "reloaded"
 	if !done.Changed {

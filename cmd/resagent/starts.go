@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/resagent/resagent/policies"
@@ -51,7 +53,7 @@ func (f failedStarts) failed(ctx context.Context, log *slog.Logger, why error, l
 	}
 	now := startRecord{Failures: before.Failures + 1, Reason: why.Error()}
 	if data, err := json.Marshal(now); err == nil {
-		if err := os.WriteFile(f.path, data, 0o600); err != nil {
+		if err := f.write(data); err != nil {
 			log.Warn("failed starts cannot be counted; restarts will not slow down", "reason", err)
 		}
 	}
@@ -81,6 +83,16 @@ func (f failedStarts) failed(ctx context.Context, log *slog.Logger, why error, l
 			}
 		}
 	}
+}
+
+// write replaces the file. What somebody linked there is not written to.
+func (f failedStarts) write(data []byte) error {
+	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	return cmp.Or(err, file.Close())
 }
 
 // clear forgets: the agent serves.
