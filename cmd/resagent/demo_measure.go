@@ -56,6 +56,7 @@ type sceneMeasured struct {
 	// Use of the limit, averaged over time, of 1. NaN where it is not a
 	// matter of the limit.
 	Use       float64
+	Stalled   float64 // part of the time that some process waited for a processor
 	Abandoned int
 	From, To  float64 // seconds since the demo began
 }
@@ -112,7 +113,8 @@ func (m *measured) scenes(e evidence, drained time.Duration) {
 		case sceneBack:
 			from = e.Story.UpstreamBack
 		}
-		one := sceneMeasured{Name: s.Name, Limit: limit, Use: math.NaN(), From: (s.From - e.Story.Began).Seconds(), To: (s.To - e.Story.Began).Seconds()}
+		one := sceneMeasured{Name: s.Name, Limit: limit, Use: math.NaN(), From: (s.From - e.Story.Began).Seconds(), To: (s.To - e.Story.Began).Seconds(),
+			Stalled: s.Stalled.Seconds() / (s.To - s.From).Seconds()}
 		for _, r := range byTime {
 			if r.Route != catalog || r.at() < from || r.at() >= to {
 				continue

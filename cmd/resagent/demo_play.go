@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -41,13 +42,31 @@ type play struct {
 func (p *play) begin(name string) {
 	now := monotonic()
 	p.end(now)
-	p.story.Scenes = append(p.story.Scenes, scene{Name: name, From: now})
+	p.story.Scenes = append(p.story.Scenes, scene{Name: name, From: now, Stalled: -stalled()})
 }
 
 func (p *play) end(now time.Duration) {
 	if n := len(p.story.Scenes); n > 0 {
 		p.story.Scenes[n-1].To = now
+		p.story.Scenes[n-1].Stalled += stalled()
 	}
+}
+
+// stalled is for how long, since the host's boot, some process has waited for a
+// processor (the kernel's pressure stall information, PSI); 0 where the kernel
+// does not say.
+func stalled() time.Duration {
+	text, err := os.ReadFile("/proc/pressure/cpu")
+	if err != nil {
+		return 0
+	}
+	some, _, _ := strings.Cut(string(text), "\n")
+	_, total, _ := strings.Cut(some, "total=")
+	us, err := strconv.ParseInt(total, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(us) * time.Microsecond
 }
 
 // perform plays from beginning to end.

@@ -37,6 +37,7 @@ type story struct {
 type scene struct {
 	Name     string
 	From, To time.Duration
+	Stalled  time.Duration // of that: some process of the host waited for a processor
 }
 
 // The scenes.

@@ -44,6 +44,8 @@ func TestDemoVerdictBreaks(t *testing.T) {
 		{"one above the lowered limit", []string{"catalog, calls at a time: limit lowered"}, func(m *measured) { m.Scenes[1].Most = demoLowered + 1 }},
 		{"too many at the dead port", []string{"catalog, calls at a time: upstream killed"}, func(m *measured) { m.Scenes[2].Most = demoLowered + 1 }},
 		{"the limit lies idle", []string{"catalog, limit in use: upstream back"}, func(m *measured) { m.Scenes[3].Use = 0.89 }},
+		{"it lies idle on a busy machine", []string{"catalog, limit in use: upstream back"}, func(m *measured) { m.Scenes[3].Use, m.Scenes[3].Stalled = 0.74, 0.9 }},
+		{"the machine is busy", nil, func(m *measured) { m.Scenes[3].Use, m.Scenes[3].Stalled = 0.76, 0.6 }},
 		{"its use is not known", []string{"catalog, limit in use: healthy"}, func(m *measured) { m.Scenes[0].Use = math.NaN() }},
 		{"too many in a second", []string{"quotes, calls let go in any 1 s"}, func(m *measured) { m.QuotesSecond = 116 }},
 		{"too many in 100 ms", []string{"quotes, calls let go in any 100 ms"}, func(m *measured) { m.QuotesTenth = 26 }},
@@ -115,8 +117,8 @@ func aDemo() *script {
 		Began: 0, Victim: 1,
 		AgentKilled: [2]time.Duration{at(2), at(10)}, AgentBack: [2]time.Duration{at(2.2), at(10.2)},
 		WorkerKilled: at(4), Reloaded: at(6), UpstreamKilled: at(8), UpstreamBack: at(12),
-		Scenes: []scene{{sceneHealthy, at(1), at(2)}, {sceneAgent, at(2), at(4)}, {sceneWorker, at(4), at(6)},
-			{sceneLimit, at(6), at(8)}, {sceneOutage, at(8), at(12)}, {sceneBack, at(12), at(15)}},
+		Scenes: []scene{{sceneHealthy, at(1), at(2), 0}, {sceneAgent, at(2), at(4), 0}, {sceneWorker, at(4), at(6), 0},
+			{sceneLimit, at(6), at(8), 0}, {sceneOutage, at(8), at(12), 0}, {sceneBack, at(12), at(15), 0}},
 	}
 	return s
 }

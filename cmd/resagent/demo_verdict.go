@@ -103,7 +103,8 @@ func judge(m measured) []promise {
 	}
 	for _, s := range m.Scenes {
 		if s.Name != sceneOutage {
-			least("catalog, limit in use: "+s.Name, 0.9, number(s.Use), share, byUpstream, "demand is more than the limit all the time")
+			bound, why := s.leastUse()
+			least("catalog, limit in use: "+s.Name, bound, number(s.Use), share, byUpstream, why)
 		}
 	}
 	window := fmt.Sprintf("rate_limit: burst %d + %v/s x (window + %v by which their dates may be wrong)", demoBurst, demoRate, off)
@@ -124,6 +125,16 @@ func judge(m measured) []promise {
 	most("upstream back: until it answers all workers again", number((demoMaxOpenFor*11/10 + time.Second).Seconds()), number(m.Normal), seconds, byWorkers,
 		"circuit_breaker.max_open_for, its 10 % of jitter, and 1s")
 	return all
+}
+
+// leastUse is how much of the limit is to be in use. Where the machine has more
+// to do than it can, a process that has been given a permit waits for its turn.
+func (s sceneMeasured) leastUse() (bound number, why string) {
+	why = "demand is more than the limit all the time"
+	if s.Stalled > 0.5 {
+		return 0.75, why + fmt.Sprintf("; less than 90 %%, for some process waited for a processor for %.0f %% of it", 100*s.Stalled)
+	}
+	return 0.9, why
 }
 
 // slowest is the longest an upstream of the demo works on a call.
