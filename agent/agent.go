@@ -241,10 +241,11 @@ func (a *Agent) publish(s *policies.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("agent: policies: %w", err)
 	}
+	before := len(a.line)
 	a.snapshot, a.line = s, append(line, '\n')
 	a.control.SetGeneration(a.generation)
 	for one := range a.sessions {
-		one.conn.MaxQueue = maxQueue + len(a.line)
+		one.conn.MaxQueue = maxQueue + before + len(a.line)
 		one.conn.SendLine(a.line)
 	}
 	a.alloc.setPolicies(s, a.now())
