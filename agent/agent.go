@@ -82,6 +82,7 @@ type Agent struct {
 	refused     string   // why the last reload was; empty: it was not
 	samples     samples
 	quiet       quiet // what was logged of peers
+	refusals    refusals
 	askedOnce   sync.Once
 	askedTurn   chan chan struct{} // see asked
 	since       time.Time          // with boot: the time since boot without a system call

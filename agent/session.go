@@ -44,7 +44,7 @@ func (a *Agent) serve(u *net.UnixConn, who peer) {
 	delete(a.greeting, u)
 	a.mu.Unlock()
 	if err != nil {
-		a.warn("session refused", who.uid, "pid", who.pid, "reason", err)
+		a.refuseSession(who, refusalOf(err), err)
 		u.SetDeadline(time.Now().Add(helloWithin)) // that of the hello may have passed
 		wire.SendFiles(u, &wire.Message{Type: wire.Refuse, Reason: err.Error()})
 		return
@@ -100,7 +100,7 @@ func (a *Agent) greet(u *net.UnixConn, who peer) (*session, error) {
 			mapped.Close()
 			life.Close()
 		}
-		return nil, errors.New("the agent stops")
+		return nil, errStopping
 	}
 	if mapped == nil {
 		if err := wire.SendFiles(u, welcome); err != nil {

@@ -99,6 +99,17 @@ func hostPermit(ctx context.Context, s *client.Session, socket, name string, wai
 	return permit, nil
 }
 
+// noSession says why the process has none that counts for the host.
+func noSession(s *client.Session, socket string) error {
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("the agent at %s takes no session of this process: %w", socket, err)
+	}
+	if s.Mode() == client.Policing {
+		return fmt.Errorf("this process can share no memory with the agent at %s, so there are no limits of the host for it", socket)
+	}
+	return fmt.Errorf("the agent at %s has made no session within %v; see systemctl status resagent.service", socket, attachPatience)
+}
+
 // upstreamOf waits for the agent's policies and finds the upstream in them.
 func upstreamOf(ctx context.Context, s *client.Session, socket, name string) (*policies.Upstream, error) {
 	if _, err := call(ctx, socket, "GET", "/healthz"); err != nil {
@@ -106,7 +117,7 @@ func upstreamOf(ctx context.Context, s *client.Session, socket, name string) (*p
 	}
 	for end := time.Now().Add(attachPatience); s.Policies() == nil || s.Mode() != client.Attached; {
 		if time.Now().After(end) {
-			return nil, fmt.Errorf("the agent at %s takes no session: is this another pid namespace, or are there too many? resagent events, journalctl -u resagent", socket)
+			return nil, noSession(s, socket)
 		}
 		s.Attach(ctx)
 		select {
