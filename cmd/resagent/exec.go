@@ -22,6 +22,7 @@ const (
 	exitCannotRun  = 126
 	exitNotFound   = 127
 	attachPatience = 5 * time.Second
+	policyWait     = time.Duration(-1) // the policy's max_wait
 )
 
 // execute is `resagent exec`: it takes one permit of the upstream's bulkhead
@@ -30,10 +31,15 @@ const (
 // signals and the exit status are the command's own.
 func execute(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	socket := socketFlag(fs)
-	wait := fs.Duration("wait", -1, "wait this long for a permit, such as 30s (default the policy's max_wait)")
+	wait := fs.Duration("wait", 0, "wait this long for a permit, such as 30s (default the policy's max_wait)")
 	fs.SetInterspersed(false)
 	if err := parse(fs, args, 2, -1); err != nil {
 		return err
+	}
+	if !fs.Changed("wait") {
+		*wait = policyWait
+	} else if *wait < 0 {
+		return usageError{fmt.Errorf("--wait %v is below zero; write how long to wait, such as 30s, or 0s not to wait", *wait)}
 	}
 	name, command := fs.Arg(0), fs.Args()[1:]
 	if command[0] == "--" {
