@@ -134,6 +134,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 			}
 		})
 	}
+	a.sayRoom(openFiles())
 	a.log().Info("serving", "socket", listeners[0].Addr().String(), "upstreams", snapshot.Len(), "ledger_lost", a.alloc.ledger.lost)
 	a.events.add(Event{Kind: AgentStarted, Text: a.inForce()})
 	a.expireOverrides() // and sets the clock for the next

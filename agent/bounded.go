@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -42,13 +43,38 @@ type bounded struct {
 	of  map[int]int // by uid
 }
 
-func newBounded(a *Agent, l *net.UnixListener) *bounded {
-	c := &bounded{UnixListener: l, agent: a, most: maxSessions + connectionsPerUID, refusing: make(chan struct{}, maxRefusing), of: make(map[int]int)}
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(c.most*descriptorsPerPeer+descriptorsKept) {
-		c.most = max(2, (int(limit.Cur)-descriptorsKept)/descriptorsPerPeer)
+// room is how many connections the limit of open files allows, in all and for
+// each user, and how many files all that there may be would need.
+func room(files uint64) (most, perUID int, need uint64) {
+	most = maxSessions + connectionsPerUID
+	need = uint64(most*descriptorsPerPeer + descriptorsKept)
+	if files < need {
+		most = max(2, (int(files)-descriptorsKept)/descriptorsPerPeer)
 	}
-	c.perUID = min(connectionsPerUID, c.most/2)
+	return most, min(connectionsPerUID, most/2), need
+}
+
+// openFiles is how many files this process may have open.
+func openFiles() uint64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return math.MaxUint64
+	}
+	return limit.Cur
+}
+
+// sayRoom warns where the limit of open files leaves room for fewer connections
+// than there may be.
+func (a *Agent) sayRoom(files uint64) {
+	if most, perUID, need := room(files); files < need {
+		a.log().Warn("the limit of open files leaves room for few connections: raise it (LimitNOFILE=, ulimit -n)",
+			"limit", files, "want", need, "connections", most, "of_one_user", perUID)
+	}
+}
+
+func newBounded(a *Agent, l *net.UnixListener) *bounded {
+	c := &bounded{UnixListener: l, agent: a, refusing: make(chan struct{}, maxRefusing), of: make(map[int]int)}
+	c.most, c.perUID, _ = room(openFiles())
 	return c
 }
 

@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -76,5 +78,29 @@ func TestSilentConnectionsDelayNobody(t *testing.T) {
 	resp.Body.Close()
 	if took := time.Since(began); resp.StatusCode != 503 || took > requestWithin {
 		t.Errorf("one among many: %s after %v, want 503 at once", resp.Status, took)
+	}
+}
+
+// A limit of open files leaves room for so many; where it is for all, nothing
+// is said.
+func TestRoom(t *testing.T) {
+	for _, one := range []struct {
+		files        uint64
+		most, perUID int
+		few          bool
+	}{
+		{40, 2, 1, true},
+		{1024, 248, 124, true},
+		{18463, 4607, 512, true},
+		{18464, 4608, 512, false},
+		{math.MaxUint64, 4608, 512, false},
+	} {
+		var log strings.Builder
+		a := &Agent{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		a.sayRoom(one.files)
+		most, perUID, _ := room(one.files)
+		if most != one.most || perUID != one.perUID || strings.Contains(log.String(), "level=WARN") != one.few {
+			t.Errorf("with %d files: %d connections, %d of a user, and said %q; want %d and %d", one.files, most, perUID, log.String(), one.most, one.perUID)
+		}
 	}
 }

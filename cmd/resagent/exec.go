@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,6 +36,9 @@ func execute(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	fs.SetInterspersed(false)
 	if err := parse(fs, args, 2, -1); err != nil {
 		return err
+	}
+	if fs.ArgsLenAtDash() == 0 {
+		return usageError{fmt.Errorf("the upstream is missing: write it before --, as in resagent exec UPSTREAM -- %s", strings.Join(fs.Args(), " "))}
 	}
 	if !fs.Changed("wait") {
 		*wait = policyWait
