@@ -24,7 +24,7 @@ const (
 	connectionsPerUID = 2 * maxSessionsPerUID
 	// maxRefusing are refused connections whose request is waited for, each for
 	// requestWithin. Their descriptors are of those that are kept.
-	maxRefusing   = 16
+	maxRefusing   = 8
 	requestWithin = time.Second
 )
 
