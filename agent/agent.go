@@ -82,6 +82,7 @@ type Agent struct {
 	refused     string   // why the last reload was; empty: it was not
 	samples     samples
 	quiet       quiet // what was logged of peers
+	refusals    refusals
 	askedOnce   sync.Once
 	askedTurn   chan chan struct{} // see asked
 	since       time.Time          // with boot: the time since boot without a system call
@@ -139,6 +140,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 			}
 		})
 	}
+	a.sayRoom(openFiles())
 	a.log().Info("serving", "socket", listeners[0].Addr().String(), "upstreams", snapshot.Len(), "ledger_lost", a.alloc.ledger.lost)
 	a.events.add(Event{Kind: AgentStarted, Text: a.inForce()})
 	a.expireOverrides() // and sets the clock for the next
@@ -243,10 +245,11 @@ func (a *Agent) publish(s *policies.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("agent: policies: %w", err)
 	}
+	before := len(a.line)
 	a.snapshot, a.line = s, append(line, '\n')
 	a.control.SetGeneration(a.generation)
 	for one := range a.sessions {
-		one.conn.MaxQueue = maxQueue + len(a.line)
+		one.conn.MaxQueue = maxQueue + before + len(a.line)
 		one.conn.SendLine(a.line)
 	}
 	a.alloc.setPolicies(s, a.now())

@@ -5,6 +5,8 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -20,6 +22,10 @@ const (
 	descriptorsKept = 32
 	// connectionsPerUID leaves room for requests beside a user's sessions.
 	connectionsPerUID = 2 * maxSessionsPerUID
+	// maxRefusing are refused connections whose request is waited for, each for
+	// requestWithin. Their descriptors are of those that are kept.
+	maxRefusing   = 8
+	requestWithin = time.Second
 )
 
 // bounded is a listener that bounds who is connected, so that one user's connections take neither
@@ -30,19 +36,45 @@ type bounded struct {
 	agent *Agent
 
 	most, perUID int
+	refusing     chan struct{} // one for each that is waited for
 
 	mu  sync.Mutex
 	all int
 	of  map[int]int // by uid
 }
 
-func newBounded(a *Agent, l *net.UnixListener) *bounded {
-	c := &bounded{UnixListener: l, agent: a, most: maxSessions + connectionsPerUID, of: make(map[int]int)}
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(c.most*descriptorsPerPeer+descriptorsKept) {
-		c.most = max(2, (int(limit.Cur)-descriptorsKept)/descriptorsPerPeer)
+// room is how many connections the limit of open files allows, in all and for
+// each user, and how many files all that there may be would need.
+func room(files uint64) (most, perUID int, need uint64) {
+	most = maxSessions + connectionsPerUID
+	need = uint64(most*descriptorsPerPeer + descriptorsKept)
+	if files < need {
+		most = max(2, (int(files)-descriptorsKept)/descriptorsPerPeer)
 	}
-	c.perUID = min(connectionsPerUID, c.most/2)
+	return most, min(connectionsPerUID, most/2), need
+}
+
+// openFiles is how many files this process may have open.
+func openFiles() uint64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return math.MaxUint64
+	}
+	return limit.Cur
+}
+
+// sayRoom warns where the limit of open files leaves room for fewer connections
+// than there may be.
+func (a *Agent) sayRoom(files uint64) {
+	if most, perUID, need := room(files); files < need {
+		a.log().Warn("the limit of open files leaves room for few connections: raise it (LimitNOFILE=, ulimit -n)",
+			"limit", files, "want", need, "connections", most, "of_one_user", perUID)
+	}
+}
+
+func newBounded(a *Agent, l *net.UnixListener) *bounded {
+	c := &bounded{UnixListener: l, agent: a, refusing: make(chan struct{}, maxRefusing), of: make(map[int]int)}
+	c.most, c.perUID, _ = room(openFiles())
 	return c
 }
 
@@ -61,7 +93,7 @@ func (c *bounded) Accept() (net.Conn, error) {
 			return &counted{UnixConn: conn, leave: sync.OnceFunc(func() { c.leave(uid) })}, nil
 		}
 		c.agent.warn("connection refused", uid, "reason", err)
-		refuse(conn, err)
+		c.refuse(conn, err)
 	}
 }
 
@@ -88,10 +120,29 @@ func (c *bounded) leave(uid int) {
 	}
 }
 
-// refuse answers before anything is read: the answer fits the socket's buffer,
-// so a peer that does not read delays nobody.
-func refuse(conn *net.UnixConn, why error) {
-	defer conn.Close()
+// refuse answers once the request has come: clients take an answer before it for
+// an error. Only so many are waited for: the others are answered at once.
+func (c *bounded) refuse(conn *net.UnixConn, why error) {
+	select {
+	case c.refusing <- struct{}{}:
+		go func() {
+			defer func() { <-c.refusing }()
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(requestWithin))
+			conn.Read(make([]byte, 4<<10))
+			answerNo(conn, why)
+			conn.CloseWrite()
+			io.Copy(io.Discard, io.LimitReader(conn, 64<<10)) // or who still writes would not read
+		}()
+	default:
+		answerNo(conn, why)
+		conn.Close()
+	}
+}
+
+// answerNo delays nobody where the peer does not read: the answer fits the
+// socket's buffer.
+func answerNo(conn *net.UnixConn, why error) {
 	body, _ := json.Marshal(Problem{Type: ProblemTypes + noConnection, Title: "no connection", Status: 503, Detail: why.Error()})
 	conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 	fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)

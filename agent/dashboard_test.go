@@ -91,7 +91,7 @@ func TestObservedIsExposed(t *testing.T) {
 	for _, kind := range []wire.Kind{wire.Bulkhead, wire.RateLimit, wire.RetryBudget} {
 		s.Limits = append(s.Limits, LimitStatus{Upstream: "a", Kind: kind})
 	}
-	text := string(exposition(s, map[EventKind]uint64{Reload: 1}))
+	text := string(exposition(s, map[EventKind]uint64{Reload: 1}, new(refusals).count()))
 	metric := regexp.MustCompile(`\bresagent_[a-z_]+`)
 	label := regexp.MustCompile(`\b(kind|state)=~?\\?"([a-z_|-]+)\\?"`)
 	for _, name := range []string{"alerts.yaml", "alerts_test.yaml", "dashboard.json"} {

@@ -22,6 +22,8 @@ const (
 	ReloadRefused EventKind = "reload-refused"
 	SessionBegan  EventKind = "session-began"
 	SessionEnded  EventKind = "session-ended"
+	// SessionRefused is told once a minute of each user; /metrics counts all.
+	SessionRefused EventKind = "session-refused"
 
 	CircuitOpened     EventKind = "circuit-open"
 	CircuitHalfOpened EventKind = "circuit-half-open"
@@ -93,7 +95,7 @@ func (e *events) add(one Event) {
 	}
 	ring := &e.main
 	switch one.Kind {
-	case SessionBegan, SessionEnded:
+	case SessionBegan, SessionEnded, SessionRefused:
 		ring = &e.sessions
 	case CircuitOpened, CircuitHalfOpened, CircuitClosing, CircuitClosed, CircuitPaused:
 		ring = &e.circuits

@@ -152,12 +152,13 @@ func (a *Agent) session(w http.ResponseWriter, r *http.Request) {
 	}
 	who, err := peerOf(conn)
 	if err != nil {
+		a.refuseSession(who, unknownPeer, err)
 		problem(w, http.StatusForbidden, noSession, "no session", err.Error())
 		return
 	}
 	who.pidfd.Close()
 	if err := a.admit(who.uid); err != nil {
-		a.warn("session not admitted", who.uid, "pid", who.pid, "reason", err)
+		a.refuseSession(who, refusalOf(err), err)
 		w.Header().Set("Connection", "close") // it must not hold a descriptor for as long as an idle one
 		problem(w, http.StatusServiceUnavailable, noSession, "no session", err.Error())
 		return
@@ -188,13 +189,13 @@ func (a *Agent) admit(uid int) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.down {
-		return errors.New("the agent stops")
+		return errStopping
 	}
 	if a.perUID[uid] >= maxSessionsPerUID {
-		return errors.New("this user has 256 sessions already")
+		return errUserFull
 	}
 	if len(a.sessions) >= maxSessions {
-		return errors.New("the agent has 4096 sessions already")
+		return errAgentFull
 	}
 	a.perUID[uid]++
 	a.active.Add(1)

@@ -165,6 +165,21 @@ func TestSessionsOfOneUser(t *testing.T) {
 	if err := json.Unmarshal(body, &p); err != nil || r.head.StatusCode != 503 || !strings.Contains(p.Detail, "256 sessions") {
 		t.Errorf("the 257th: %s %s, want 503 and why", r.head.Status, body)
 	}
+	h.upgrade()
+	resp, err := h.web("agent.sock").Get("http://resagent/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ = io.ReadAll(resp.Body)
+	for _, line := range []string{
+		`resagent_sessions_refused_total{reason="user"} 2`, `resagent_sessions_refused_total{reason="agent"} 0`,
+		`resagent_events_total{kind="session-refused"} 1`, // not one for each try
+	} {
+		if !strings.Contains(string(body), "\n"+line+"\n") {
+			t.Errorf("no line %q in\n%s", line, body)
+		}
+	}
 	first.unix.Close()
 	until(t, "a place free again", func() bool {
 		r := h.upgrade()

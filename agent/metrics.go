@@ -20,11 +20,11 @@ import (
 // says never becomes one.
 func (a *Agent) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	w.Write(exposition(a.status(0), a.events.count()))
+	w.Write(exposition(a.status(0), a.events.count(), a.refusals.count()))
 }
 
 // exposition is the whole text.
-func exposition(s Status, counts map[EventKind]uint64) []byte {
+func exposition(s Status, counts map[EventKind]uint64, refusals map[refusal]uint64) []byte {
 	var b bytes.Buffer
 	one := func(name, kind, help, value string) {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n%s %s\n", name, help, name, kind, name, value)
@@ -49,6 +49,10 @@ func exposition(s Status, counts map[EventKind]uint64) []byte {
 	one("resagent_goroutines", "gauge", "Goroutines of the agent.", strconv.Itoa(runtime.NumGoroutine()))
 	one("resagent_sessions", "gauge", "Processes that are attached.", strconv.Itoa(len(s.Sessions)))
 	one("resagent_sessions_sharing", "gauge", "Of those, processes that share limits.", strconv.Itoa(sharing))
+	fmt.Fprintf(&b, "# HELP resagent_sessions_refused_total Sessions that were refused, by reason: the process is without limits of the host.\n# TYPE resagent_sessions_refused_total counter\n")
+	for _, why := range slices.Sorted(maps.Keys(refusals)) {
+		fmt.Fprintf(&b, "resagent_sessions_refused_total{reason=%q} %d\n", string(why), refusals[why])
+	}
 	fmt.Fprintf(&b, "# HELP resagent_events_total Events since the start, by kind.\n# TYPE resagent_events_total counter\n")
 	for _, kind := range slices.Sorted(maps.Keys(counts)) {
 		fmt.Fprintf(&b, "resagent_events_total{kind=%q} %d\n", string(kind), counts[kind])

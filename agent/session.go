@@ -16,7 +16,7 @@ import (
 const (
 	helloWithin = 2 * time.Second
 	// maxQueue is how far a process may be behind in reading, beside the
-	// policies.
+	// newest two sets of policies: the one it is sent, and one that follows at once.
 	maxQueue = 256 << 10
 )
 
@@ -44,15 +44,19 @@ func (a *Agent) serve(u *net.UnixConn, who peer) {
 	delete(a.greeting, u)
 	a.mu.Unlock()
 	if err != nil {
-		a.warn("session refused", who.uid, "pid", who.pid, "reason", err)
+		a.refuseSession(who, refusalOf(err), err)
 		u.SetDeadline(time.Now().Add(helloWithin)) // that of the hello may have passed
 		wire.SendFiles(u, &wire.Message{Type: wire.Refuse, Reason: err.Error()})
 		return
 	}
-	u.SetDeadline(time.Time{})
 	a.events.add(Event{Kind: SessionBegan, PID: who.pid, UID: &who.uid})
 	err = a.read(s)
-	a.events.add(Event{Kind: SessionEnded, PID: who.pid, UID: &who.uid})
+	ended := Event{Kind: SessionEnded, PID: who.pid, UID: &who.uid}
+	if errors.Is(err, wire.ErrBehind) {
+		ended.Text = "closed: the process does not read, or is stopped"
+		a.warn("session closed: the process does not read, or is stopped; it may come back", who.uid, "pid", who.pid)
+	}
+	a.events.add(ended)
 	a.mu.Lock()
 	delete(a.sessions, s)
 	if s.proc != nil && s.proc.session == s {
@@ -96,7 +100,7 @@ func (a *Agent) greet(u *net.UnixConn, who peer) (*session, error) {
 			mapped.Close()
 			life.Close()
 		}
-		return nil, errors.New("the agent stops")
+		return nil, errStopping
 	}
 	if mapped == nil {
 		if err := wire.SendFiles(u, welcome); err != nil {
@@ -116,6 +120,7 @@ func (a *Agent) greet(u *net.UnixConn, who peer) (*session, error) {
 		}
 		s.proc.session = s
 	}
+	u.SetDeadline(time.Time{}) // before the connection sets its own
 	s.conn = wire.NewConn(u, rest, wire.MaxLine, maxQueue+len(a.line))
 	a.sessions[s] = struct{}{}
 	s.conn.SendLine(a.line)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -374,6 +375,46 @@ func TestLargeReloadKeepsSessions(t *testing.T) {
 		t.Errorf("%d upstreams pushed", len(m.Set.Upstreams))
 	}
 	r.open(o, 1)
+}
+
+// A process that does not read, as one that is stopped, is let go after some
+// seconds. It loses nothing by that: its permits stay its own, and it comes
+// back with them.
+func TestWhoDoesNotRead(t *testing.T) {
+	large := bulkhead(3, 10, time.Second)
+	for i := range 8000 {
+		large.Upstreams[fmt.Sprintf("upstream-number-%d", i)] = policies.Policy{RateLimit: &policies.RateLimit{Rate: 10}}
+	}
+	h := newHost(t, large)
+	o := bring(t)
+	r, _ := h.greet(o)
+	_, w := r.open(o, 2)
+	h.greet(bring(t)) // reads nothing from the beginning
+	larger := *large
+	larger.Upstreams = maps.Clone(large.Upstreams)
+	larger.Upstreams["another"] = policies.Policy{RateLimit: &policies.RateLimit{Rate: 10}}
+	h.set.Store(&larger)
+	if _, err := h.running.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	until(t, "let go", func() bool { return len(h.running.Status().Sessions) == 0 })
+	if took := time.Since(began); took < 5*time.Second {
+		t.Errorf("let go after %v, want some patience", took)
+	}
+	if l := h.limit(); l.InUse != 2 || l.Processes != 1 {
+		t.Errorf("status %+v, want two in use by one process", l)
+	}
+	again, m := h.greet(o, w)
+	if len(m.Cells) != 1 || m.Cells[0].Index != w.Index || m.Cells[0].Epoch != w.Epoch {
+		t.Errorf("accepted %+v, want %+v", m.Cells, w)
+	}
+	if m := again.next(wire.Policies); len(m.Set.Upstreams) != 8002 {
+		t.Errorf("%d upstreams pushed", len(m.Set.Upstreams))
+	}
+	if l := h.limit(); l.InUse != 2 || l.Granted != 2 {
+		t.Errorf("status %+v, want the two that were in use", l)
+	}
 }
 
 // A stop in the middle of a hello is a stop, and what is asked of a stopped

@@ -150,11 +150,13 @@ func TestNoSession(t *testing.T) {
 		script func(*net.UnixConn)
 		want   string
 	}{
-		"not found":        {answer("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno!"), "404 Not Found: no!"},
-		"no HTTP":          {answer("220 mail.example.com ESMTP\r\n"), "asking for a session"},
-		"binary":           {answer("\x00\x01\x02\x03\n\n\n\n"), "asking for a session"},
-		"closes":           {func(*net.UnixConn) {}, "asking for a session"},
-		"too many":         {answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"), "503"},
+		"not found": {answer("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno!"), "404 Not Found: no!"},
+		"no HTTP":   {answer("220 mail.example.com ESMTP\r\n"), "asking for a session"},
+		"binary":    {answer("\x00\x01\x02\x03\n\n\n\n"), "asking for a session"},
+		"closes":    {func(*net.UnixConn) {}, "asking for a session"},
+		"too many":  {answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"), "503"},
+		"too many, as we say it": {answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 50\r\n\r\n" +
+			`{"title":"no session","detail":"256 sessions yet"}`), "503 Service Unavailable: no session: 256 sessions yet"},
 		"speaks first":     {answer("HTTP/1.1 101 Switching Protocols\r\n\r\n{\"type\":\"welcome\"}\n"), "before the hello"},
 		"closes after 101": {func(c *net.UnixConn) { upgraded(c, "l") }, "wire: "},
 		"refuses the hello": {refuse(func(c *net.UnixConn) {
@@ -189,6 +191,9 @@ func TestNoSession(t *testing.T) {
 			}
 			if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, one.want) {
 				t.Errorf("the log says %q, want one line with %q", got, one.want)
+			}
+			if err := s.Err(); err == nil || !strings.Contains(err.Error(), one.want) {
+				t.Errorf("Err is %v, want one with %q", err, one.want)
 			}
 			until(t, "closed on both sides", func() bool { return len(descriptors(t)) <= before })
 		})

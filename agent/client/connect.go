@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -80,13 +81,23 @@ func upgrade(conn *net.UnixConn) (ledger string, wanted bool, err error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		reason, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return "", false, fmt.Errorf("client: the agent answered %s: %s", resp.Status, strings.TrimSpace(string(reason)))
+		return "", false, fmt.Errorf("client: the agent answered %s: %s", resp.Status, reason(resp.Body))
 	}
 	if in.Buffered() > 0 {
 		return "", false, errors.New("client: the agent spoke before the hello")
 	}
 	return resp.Header.Get(wire.LedgerHeader), resp.Header.Get(wire.LostHeader) == "1", nil
+}
+
+// reason is what the body of an answer says: the detail of a problem, or the
+// text of what is no agent.
+func reason(body io.Reader) string {
+	text, _ := io.ReadAll(io.LimitReader(body, 1<<10))
+	var problem struct{ Title, Detail string }
+	if json.Unmarshal(text, &problem) == nil && problem.Title != "" {
+		return problem.Title + ": " + problem.Detail
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // preparePage makes a page, unless the one there is may go back: to the
@@ -162,6 +173,7 @@ func (s *Session) welcomed(l *link, m *wire.Message) {
 	until := now.Add(100*time.Millisecond + time.Duration(m.RecoverMS)*time.Millisecond)
 	s.patience.Store(&until)
 	s.lost.Store(nil)
+	s.trouble.Store(nil)
 	accepted := make(map[wire.Cell]bool)
 	for _, c := range m.Cells {
 		accepted[wire.Cell{Upstream: c.Upstream, Kind: c.Kind, Index: c.Index, Epoch: c.Epoch}] = true

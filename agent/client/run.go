@@ -39,6 +39,7 @@ func (s *Session) run(conn *net.UnixConn) {
 		if s.stopped() {
 			break
 		}
+		s.trouble.Store(&err)
 		if !attached {
 			// Not an agent, or one that refuses: as if there were none.
 			if s.Logger != nil {
@@ -304,6 +305,7 @@ func (s *Session) alone() {
 func (s *Session) end() {
 	s.alone()
 	s.setMode(Closed, nil)
+	s.trouble.Store(nil)
 	s.heard()
 	s.running.Store(false)
 }

@@ -41,6 +41,7 @@ type Session struct {
 	lost     atomic.Pointer[time.Time] // since when; nil: not lost
 	patience atomic.Pointer[time.Time] // until when callers hold on
 	link     atomic.Pointer[link]      // nil: not connected
+	trouble  atomic.Pointer[error]     // why there is no session; nil: there is, or none was tried
 	shared   atomic.Pointer[page.Page] // nil: nothing is shared
 	lifeline atomic.Pointer[os.File]   // write end of that page's life pipe
 	running  atomic.Bool               // a goroutine looks after the connection
@@ -130,6 +131,15 @@ func (s *Session) setMode(m Mode, why error) {
 	}
 }
 
+// Err is why there is no session with the agent: it is not there, or refused
+// one. Nil: there is one, or none was tried, or Close was called.
+func (s *Session) Err() error {
+	if err := s.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 func (s *Session) path() string {
 	if s.Socket != "" {
 		return s.Socket
@@ -204,6 +214,7 @@ func (s *Session) try(now time.Time) bool {
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			pause = tryAgain
 		}
+		s.trouble.Store(&err)
 		return false
 	}
 	s.mu.Lock()

@@ -3,6 +3,7 @@ package wire
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,9 +13,21 @@ import (
 	"time"
 )
 
+const (
+	// pieceWithin is how long the peer may take for a piece of the queue. One
+	// that runs takes it at once, however busy the machine is.
+	pieceWithin = 10 * time.Second
+	// piece is what is written at a time, in bytes.
+	piece = 64 << 10
+	// short lines are copied together in the queue. Longer ones are kept as they
+	// are: a policy set is one line for all connections.
+	short = 4 << 10
+)
+
 var (
-	// ErrBehind: the peer does not read, and its queue is full.
-	ErrBehind = errors.New("wire: the peer does not read: queue full")
+	// ErrBehind: the peer does not read. Its queue is full, or did not move for
+	// too long.
+	ErrBehind = errors.New("wire: the peer does not read")
 	// ErrLine: a line longer than the reader accepts.
 	ErrLine = errors.New("wire: line too long")
 )
@@ -28,12 +41,18 @@ type Conn struct {
 	in   *bufio.Reader
 	line []byte
 
-	// MaxQueue bounds what waits for the peer, in bytes. MaxIn bounds a line
-	// received. They are set before use, or while nobody sends or receives.
+	// MaxQueue bounds what waits for the peer, in bytes, with what is being
+	// written. MaxIn bounds a line received. They are set before use, or while
+	// nobody sends or receives.
 	MaxQueue, MaxIn int
+	// Within is how long the peer may take for 64 KiB of what waits for it, before
+	// the connection is closed. Zero: 10 s. Set before use.
+	Within time.Duration
 
 	mu       sync.Mutex
-	queue    []byte
+	queue    [][]byte
+	waiting  int  // bytes in the queue
+	own      bool // the queue's last element is the connection's, to be appended to
 	flushing bool
 	broken   error
 }
@@ -73,7 +92,8 @@ func (c *Conn) Send(m *Message) error {
 	return c.SendLine(append(line, '\n'))
 }
 
-// SendLine is Send for a message already made, with its newline.
+// SendLine is Send for a message already made, with its newline. The line is
+// kept until it is sent, and must not change.
 func (c *Conn) SendLine(line []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,12 +111,11 @@ func (c *Conn) SendLine(line []byte) error {
 			return nil
 		}
 	}
-	if len(c.queue)+len(line) > c.MaxQueue {
-		c.broken = ErrBehind
-		c.unix.Close()
+	if c.waiting+len(line) > c.MaxQueue {
+		c.letGo(ErrBehind)
 		return c.broken
 	}
-	c.queue = append(c.queue, line...)
+	c.add(line)
 	if !c.flushing {
 		c.flushing = true
 		go c.flush()
@@ -104,31 +123,64 @@ func (c *Conn) SendLine(line []byte) error {
 	return nil
 }
 
+// add puts a line at the queue's end. With the lock.
+func (c *Conn) add(line []byte) {
+	c.waiting += len(line)
+	switch last := len(c.queue) - 1; {
+	case len(line) > short:
+		c.queue, c.own = append(c.queue, line), false
+	case c.own:
+		c.queue[last] = append(c.queue[last], line...)
+	default:
+		c.queue, c.own = append(c.queue, bytes.Clone(line)), true
+	}
+}
+
+// written takes n bytes from the queue's beginning. With the lock.
+func (c *Conn) written(n int) {
+	c.waiting -= n
+	if c.queue[0] = c.queue[0][n:]; len(c.queue[0]) == 0 {
+		c.queue[0] = nil // the array stays
+		c.queue = c.queue[1:]
+		c.own = c.own && len(c.queue) > 0
+	}
+}
+
+// letGo ends the connection. With the lock.
+func (c *Conn) letGo(why error) {
+	if c.broken == nil { // else it was closed for another reason
+		c.broken = why
+		c.unix.Close()
+	}
+}
+
 // flush writes the queue until it is empty.
 func (c *Conn) flush() {
-	for {
-		c.mu.Lock()
-		out := c.queue
-		c.queue = nil
-		if len(out) == 0 || c.broken != nil {
-			c.flushing = false
-			c.mu.Unlock()
-			return
-		}
+	within := cmp.Or(c.Within, pieceWithin)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.queue) > 0 && c.broken == nil {
+		out := c.queue[0]
 		c.mu.Unlock()
-		if _, err := c.unix.Write(out); err != nil {
-			c.mu.Lock()
-			if c.broken == nil { // else it was closed for being behind
-				c.broken = err
-			}
-			c.mu.Unlock()
+		c.unix.SetWriteDeadline(time.Now().Add(within))
+		n, err := c.unix.Write(out[:min(len(out), piece)])
+		c.mu.Lock()
+		c.written(n)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = ErrBehind
+		}
+		if err != nil {
+			c.letGo(err)
 		}
 	}
+	c.unix.SetWriteDeadline(time.Time{}) // it is for try too
+	c.queue, c.own, c.flushing = nil, false, false
 }
 
 // Receive returns the next message. A line that is not JSON is skipped. With
 // a read deadline passed it returns the timeout error, loses nothing, and may
-// be called again.
+// be called again. ErrBehind: the connection was closed because the peer does
+// not read.
 func (c *Conn) Receive() (*Message, error) {
 	for {
 		part, err := c.in.ReadSlice('\n')
@@ -140,7 +192,7 @@ func (c *Conn) Receive() (*Message, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, c.ended(err)
 		}
 		m := parseHint(c.line)
 		var bad error
@@ -156,6 +208,16 @@ func (c *Conn) Receive() (*Message, error) {
 			return m, nil
 		}
 	}
+}
+
+// ended is why Receive ended, for one that ended with err.
+func (c *Conn) ended(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(c.broken, ErrBehind) && errors.Is(err, net.ErrClosed) {
+		return c.broken
+	}
+	return err
 }
 
 // SetReadDeadline is for Receive.

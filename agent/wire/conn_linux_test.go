@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -68,14 +69,103 @@ func TestQueueIsBounded(t *testing.T) {
 	if err := c.Send(&Message{Type: Wake}); !errors.Is(err, ErrBehind) {
 		t.Errorf("a further Send: %v, want ErrBehind again", err)
 	}
-	// What the socket holds, a queue, and what the writer had in hand.
+	// What the socket holds, and a queue, of which the writer has some in hand.
 	far.SetReadDeadline(time.Now().Add(20 * time.Second))
 	got, err := io.Copy(io.Discard, far)
 	if err != nil {
 		t.Errorf("the peer reads %v, want the end of the connection", err)
 	}
-	if held := int64(sent) - got; held > 2*queue {
-		t.Errorf("%d bytes were accepted and never sent, want at most twice the queue's %d", held, queue)
+	if held := int64(sent) - got; held > queue {
+		t.Errorf("%d bytes were accepted and never sent, want at most the queue's %d", held, queue)
+	}
+}
+
+// A peer that reads nothing is let go though its queue has room, and whoever
+// receives from it is told why.
+func TestStalledPeer(t *testing.T) {
+	near, far := pair(t)
+	c := NewConn(near, nil, MaxLine, 64<<20)
+	c.Within = 50 * time.Millisecond
+	if err := c.SendLine([]byte(lineOf(4 << 20))); err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := c.Receive(); !errors.Is(err, ErrBehind) {
+		t.Errorf("Receive: %v, want ErrBehind", err)
+	}
+	if err := c.Send(&Message{Type: Wake}); !errors.Is(err, ErrBehind) {
+		t.Errorf("Send: %v, want ErrBehind", err)
+	}
+	far.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.Copy(io.Discard, far); err != nil {
+		t.Errorf("the peer reads %v, want the end of the connection", err)
+	}
+}
+
+// A peer that reads slowly is not let go, and what is sent after it has caught
+// up arrives, however late that is.
+func TestSlowPeerIsKept(t *testing.T) {
+	near, far := pair(t)
+	near.SetWriteBuffer(4096)
+	c := NewConn(near, nil, MaxLine, 64<<20)
+	c.Within = 500 * time.Millisecond
+	want := &Message{Type: Refuse, Reason: strings.Repeat("x", 4<<20)}
+	if err := c.Send(want); err != nil {
+		t.Fatal(err)
+	}
+	in := NewConn(far, nil, MaxAgentLine, 0)
+	buf := make([]byte, 16<<10)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < 2*c.Within; <-tick.C {
+		n, err := far.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.line = append(in.line, buf[:n]...)
+	}
+	far.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if m, err := in.Receive(); err != nil || m.Reason != want.Reason {
+		t.Fatalf("Receive: %v, or another text than was sent", err)
+	}
+	<-time.After(c.Within) // of the last piece
+	if err := c.Send(&Message{Type: Wake}); err != nil {
+		t.Errorf("Send, long after the queue was empty: %v", err)
+	}
+}
+
+// Long lines are not copied, and short ones do not write into them.
+func TestQueueKeepsLongLines(t *testing.T) {
+	near, far := pair(t)
+	const conns, size = 64, 1 << 20
+	line := append(make([]byte, 0, size+4096), lineOf(size)...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range conns {
+		one, _ := pair(t)
+		if err := NewConn(one, nil, MaxLine, 2*size).SendLine(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > conns*size/8 {
+		t.Errorf("%d connections with one line of %d bytes: %d bytes allocated", conns, size, grown)
+	}
+	c := NewConn(near, nil, MaxLine, 4*size)
+	c.SendLine(line)
+	c.Send(&Message{Type: Wake, Indexes: []int{1}})
+	c.SendHint(Wake, 2)
+	c.SendLine(line)
+	in := NewConn(far, nil, MaxAgentLine, 0)
+	far.SetReadDeadline(time.Now().Add(20 * time.Second))
+	for _, want := range []string{"refuse[]", "wake[1]", "wake[2]", "refuse[]"} {
+		m, err := in.Receive()
+		if err != nil || fmt.Sprint(m.Type, m.Indexes) != want {
+			t.Fatalf("Receive: %v, %v, want %s", m, err, want)
+		}
+	}
+	if spare := line[:cap(line)][size:]; !bytes.Equal(spare, make([]byte, len(spare))) {
+		t.Error("what stands behind the line was written to")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,6 +21,9 @@ const patience = 10 * time.Second
 
 // maxAnswer bounds what is read of an answer.
 const maxAnswer = 64 << 20
+
+// closedAdvice is for a connection that ended without an answer.
+const closedAdvice = "it closed the connection: try again, it may be stopping or have too many; systemctl status resagent.service"
 
 // problem is an answer of the agent that says no (RFC 9457).
 type problem struct {
@@ -51,7 +55,7 @@ func send(ctx context.Context, socket, method, target string, content []byte) ([
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, unreachable(socket, err)
+		return nil, unanswered(socket, method, err)
 	}
 	return body, nil
 }
@@ -59,10 +63,13 @@ func send(ctx context.Context, socket, method, target string, content []byte) ([
 // ask is send, without a limit in time, for an answer that the caller reads
 // and closes.
 func ask(ctx context.Context, socket, method, target string, content []byte) (*http.Response, error) {
+	var connected atomic.Bool
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
+			conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+			connected.Store(err == nil)
+			return conn, err
 		},
 	}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://resagent"+target, bytes.NewReader(content))
@@ -70,6 +77,9 @@ func ask(ctx context.Context, socket, method, target string, content []byte) (*h
 		return nil, err
 	}
 	resp, err := client.Do(req)
+	if err != nil && connected.Load() {
+		return nil, unanswered(socket, method, err)
+	}
 	if err != nil {
 		return nil, unreachable(socket, err)
 	}
@@ -79,13 +89,23 @@ func ask(ctx context.Context, socket, method, target string, content []byte) (*h
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, unreachable(socket, err)
+		return nil, unanswered(socket, method, err)
 	}
 	said := new(problem)
 	if err := json.Unmarshal(body, said); err != nil || said.Title == "" {
 		said = &problem{Title: "the agent at " + socket + " answered " + resp.Status, Detail: strings.TrimSpace(string(body))}
 	}
 	return nil, said
+}
+
+// unanswered is unreachable for a request that the agent may have, or may find
+// when it runs again: what it changes may be done all the same.
+func unanswered(socket, method string, err error) error {
+	err = unreachable(socket, err)
+	if method == http.MethodGet {
+		return err
+	}
+	return fmt.Errorf("%w; what was asked may be done all the same: see resagent status, resagent override list and resagent events", err)
 }
 
 // unreachable says why there is no answer, and what to look at.
@@ -99,6 +119,10 @@ func unreachable(socket string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		advice = deniedAdvice(socket)
+	case errors.Is(err, io.EOF):
+		cause, advice = io.EOF, closedAdvice
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET), errors.Is(err, net.ErrClosed):
+		advice = closedAdvice
 	case errors.Is(err, context.DeadlineExceeded):
 		cause = fmt.Errorf("no answer within %v", patience)
 		advice = "is it stopped? systemctl status resagent.service"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ const (
 	exitCannotRun  = 126
 	exitNotFound   = 127
 	attachPatience = 5 * time.Second
+	policyWait     = time.Duration(-1) // the policy's max_wait
 )
 
 // execute is `resagent exec`: it takes one permit of the upstream's bulkhead
@@ -30,10 +32,18 @@ const (
 // signals and the exit status are the command's own.
 func execute(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	socket := socketFlag(fs)
-	wait := fs.Duration("wait", -1, "wait this long for a permit, such as 30s (default the policy's max_wait)")
+	wait := fs.Duration("wait", 0, "wait this long for a permit, such as 30s (default the policy's max_wait)")
 	fs.SetInterspersed(false)
 	if err := parse(fs, args, 2, -1); err != nil {
 		return err
+	}
+	if fs.ArgsLenAtDash() == 0 {
+		return usageError{fmt.Errorf("the upstream is missing: write it before --, as in resagent exec UPSTREAM -- %s", strings.Join(fs.Args(), " "))}
+	}
+	if !fs.Changed("wait") {
+		*wait = policyWait
+	} else if *wait < 0 {
+		return usageError{fmt.Errorf("--wait %v is below zero; write how long to wait, such as 30s, or 0s not to wait", *wait)}
 	}
 	name, command := fs.Arg(0), fs.Args()[1:]
 	if command[0] == "--" {
@@ -99,6 +109,17 @@ func hostPermit(ctx context.Context, s *client.Session, socket, name string, wai
 	return permit, nil
 }
 
+// noSession says why the process has none that counts for the host.
+func noSession(s *client.Session, socket string) error {
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("the agent at %s takes no session of this process: %w", socket, err)
+	}
+	if s.Mode() == client.Policing {
+		return fmt.Errorf("this process can share no memory with the agent at %s, so there are no limits of the host for it", socket)
+	}
+	return fmt.Errorf("the agent at %s has made no session within %v; see systemctl status resagent.service", socket, attachPatience)
+}
+
 // upstreamOf waits for the agent's policies and finds the upstream in them.
 func upstreamOf(ctx context.Context, s *client.Session, socket, name string) (*policies.Upstream, error) {
 	if _, err := call(ctx, socket, "GET", "/healthz"); err != nil {
@@ -106,7 +127,7 @@ func upstreamOf(ctx context.Context, s *client.Session, socket, name string) (*p
 	}
 	for end := time.Now().Add(attachPatience); s.Policies() == nil || s.Mode() != client.Attached; {
 		if time.Now().After(end) {
-			return nil, fmt.Errorf("the agent at %s takes no session: is this another pid namespace, or are there too many? resagent events, journalctl -u resagent", socket)
+			return nil, noSession(s, socket)
 		}
 		s.Attach(ctx)
 		select {

@@ -107,7 +107,11 @@ func doFetch(req *http.Request, session *client.Session, info *transport.Info, a
 		}
 	}
 	if mode := session.Mode(); mode != client.Attached {
-		tell("agent: " + string(mode) + ", limits and policies are this process's own")
+		what := "agent: " + string(mode) + ", limits and policies are this process's own"
+		if err := session.Err(); err != nil {
+			what += ": " + err.Error()
+		}
+		tell(what)
 	} else {
 		tell("agent: attached")
 	}

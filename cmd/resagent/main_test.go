@@ -1,21 +1,25 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/resagent/resagent/agent/wire"
 )
 
 // TestMain lets the scripts run this test binary as the command resagent.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"resagent": main, "denied": denied, "upstream": answering, "cachefill": cacheFill})
+	testscript.Main(m, map[string]func(){"resagent": main, "denied": denied, "upstream": answering, "crowd": crowding, "cachefill": cacheFill})
 }
 
 // answering is a command that answers every request, and writes its URL into a
@@ -32,6 +36,33 @@ func answering() {
 		err = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "well\n") }))
 	}
 	panic(err)
+}
+
+// crowding is a command that has all the sessions that a user may have, and
+// then writes a file.
+func crowding() {
+	var all []net.Conn
+	for range 256 {
+		c, err := net.Dial("unix", os.Getenv("RESAGENT_SOCKET"))
+		if err == nil {
+			_, err = io.WriteString(c, "GET /v1/session HTTP/1.1\r\nHost: resagent\r\nConnection: Upgrade\r\nUpgrade: "+wire.Upgrade+"\r\n\r\n")
+		}
+		if err == nil {
+			_, err = http.ReadResponse(bufio.NewReader(c), nil)
+		}
+		if err == nil {
+			_, err = io.WriteString(c, `{"type":"hello","version":1}`+"\n")
+		}
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, c)
+	}
+	if err := os.WriteFile(os.Args[1], []byte("there\n"), 0o600); err != nil {
+		panic(err)
+	}
+	io.Copy(io.Discard, all[0]) // until the agent ends
+	runtime.KeepAlive(all)
 }
 
 // denied is the command resagent run by one who may not use the sockets.

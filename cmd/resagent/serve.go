@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -33,10 +35,14 @@ func serve(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
+	admins := adminSocket(*admin, *socket)
+	if agentListener == nil && adminListener == nil && samePath(admins, *socket) {
+		return usageError{fmt.Errorf("--socket and --admin-socket are both %s: give each a path of its own, since only admins may make changes", *socket)}
+	}
 
 	a := &agent.Agent{
 		Socket:        *socket,
-		AdminSocket:   adminSocket(*admin, *socket),
+		AdminSocket:   admins,
 		Listener:      agentListener,
 		AdminListener: adminListener,
 		Ledger:        *ledger,
@@ -62,6 +68,13 @@ func serve(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 		starts.failed(ctx, logger, err, files.load)
 	}
 	return err
+}
+
+// samePath says whether two paths are written alike once they are absolute.
+func samePath(a, b string) bool {
+	from, err := filepath.Abs(a)
+	to, err2 := filepath.Abs(b)
+	return err == nil && err2 == nil && from == to
 }
 
 // reloadOn reloads at every signal until ctx ends. The agent logs how it went.

@@ -1,0 +1,106 @@
+//go:build linux
+
+package agent
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// full is a socket at which this user has all the connections that it may have.
+func full(t *testing.T) (dial func() net.Conn) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newBounded(new(Agent), l)
+	c.perUID = 1
+	s := &http.Server{Handler: http.NotFoundHandler()}
+	go s.Serve(c)
+	t.Cleanup(func() { s.Close() })
+	dial = func() net.Conn {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		return c
+	}
+	dial()
+	return dial
+}
+
+// Whoever is refused a connection gets the answer that says so, not a broken
+// pipe: it may be about to send its request, or be in the middle of it.
+func TestRefusedConnectionIsAnswered(t *testing.T) {
+	dial := full(t)
+	for i := range 200 {
+		client := &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext:       func(context.Context, string, string) (net.Conn, error) { return dial(), nil },
+		}}
+		resp, err := client.Post("http://resagent/v1/overrides", "", strings.NewReader(strings.Repeat("x", 20<<10)))
+		if err != nil {
+			t.Fatalf("request %d: %v, want an answer", i, err)
+		}
+		var p Problem
+		err = json.NewDecoder(resp.Body).Decode(&p)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != 503 || !strings.Contains(p.Detail, "1 connections already") {
+			t.Fatalf("request %d: %s, %+v, %v, want 503 and why", i, resp.Status, p, err)
+		}
+	}
+}
+
+// Those who say nothing hold up no other.
+func TestSilentConnectionsDelayNobody(t *testing.T) {
+	dial := full(t)
+	began := time.Now()
+	for range 10 * maxRefusing {
+		dial()
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(dial()), nil)
+	if err != nil {
+		t.Fatalf("one among many: %v, want an answer", err)
+	}
+	resp.Body.Close()
+	if took := time.Since(began); resp.StatusCode != 503 || took > requestWithin {
+		t.Errorf("one among many: %s after %v, want 503 at once", resp.Status, took)
+	}
+}
+
+// A limit of open files leaves room for so many; where it is for all, nothing
+// is said.
+func TestRoom(t *testing.T) {
+	for _, one := range []struct {
+		files        uint64
+		most, perUID int
+		few          bool
+	}{
+		{40, 2, 1, true},
+		{1024, 248, 124, true},
+		{18463, 4607, 512, true},
+		{18464, 4608, 512, false},
+		{math.MaxUint64, 4608, 512, false},
+	} {
+		var log strings.Builder
+		a := &Agent{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		a.sayRoom(one.files)
+		most, perUID, _ := room(one.files)
+		if most != one.most || perUID != one.perUID || strings.Contains(log.String(), "level=WARN") != one.few {
+			t.Errorf("with %d files: %d connections, %d of a user, and said %q; want %d and %d", one.files, most, perUID, log.String(), one.most, one.perUID)
+		}
+	}
+}
