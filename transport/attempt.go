@@ -34,6 +34,7 @@ type attempt struct {
 	strikes   time.Duration // as fires, since epoch
 	told      bool          // what became of it, to the circuits
 	idles     bool          // the idle timeout applies to its body
+	streams   bool          // its answer came over HTTP/2 or later
 
 	mu     sync.Mutex // guards what follows
 	phase  phase
@@ -95,6 +96,9 @@ func (a *attempt) toBase() result {
 		began = c.since()
 	}
 	resp, err := c.base().RoundTrip(inner)
+	if c.upload != nil {
+		c.upload.returned()
+	}
 
 	if resp != nil && err != nil { // a broken base: leak nothing
 		closeBody(resp)
@@ -135,6 +139,7 @@ func (a *attempt) toBase() result {
 // permit back or ties it to the body.
 func (a *attempt) settle(r *result) {
 	a.report(r.outcome, r.own)
+	a.streams = r.resp != nil && r.resp.ProtoMajor >= 2
 	switch {
 	case r.resp == nil:
 		a.release()
@@ -224,7 +229,7 @@ func (a *attempt) release() {
 // the request still, over HTTP/2: then the context ends with that.
 func (a *attempt) answered() {
 	a.giveBack()
-	if u := a.c.upload; u == nil || !u.outlasts(a) {
+	if u := a.c.upload; u == nil || !a.streams || !u.outlasts(a) {
 		a.life.end(nil)
 	}
 }

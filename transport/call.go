@@ -99,8 +99,10 @@ func (c *call) cancelled() <-chan struct{} {
 
 // base makes the call's attempts.
 func (c *call) base() http.RoundTripper {
-	if c.up.base != nil && strings.HasPrefix(strings.ToLower(c.req.URL.Scheme), "http") {
-		return c.up.base // which knows of no other protocols that the transport's was given
+	if c.up.base != nil { // which knows of no other protocols that the transport's was given
+		if s := c.req.URL.Scheme; strings.EqualFold(s, "http") || strings.EqualFold(s, "https") {
+			return c.up.base
+		}
 	}
 	return c.t.base()
 }

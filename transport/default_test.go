@@ -8,13 +8,17 @@ import (
 )
 
 // around is somebody's RoundTripper over another.
-type around struct{ next http.RoundTripper }
+type around struct {
+	next   http.RoundTripper
+	closes *int
+}
 
 func (a around) RoundTrip(req *http.Request) (*http.Response, error) {
-	return a.next.RoundTrip(req.Clone(req.Context()))
+	return a.next.RoundTrip(req.WithContext(req.Context()))
 }
 
 func (a around) CloseIdleConnections() {
+	*a.closes++
 	(&http.Client{Transport: a.next}).CloseIdleConnections()
 }
 
@@ -22,7 +26,7 @@ func (a around) CloseIdleConnections() {
 // another that is, it does not call itself without end, and works.
 func TestAsDefaultTransport(t *testing.T) {
 	defer func(was http.RoundTripper) { http.DefaultTransport = was }(http.DefaultTransport)
-	fails := 1
+	fails, closes := 1, 0
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if fails--; fails >= 0 {
 			w.WriteHeader(503)
@@ -32,7 +36,7 @@ func TestAsDefaultTransport(t *testing.T) {
 	defer srv.Close()
 	for name, put := range map[string]func(*Transport) http.RoundTripper{
 		"itself":  func(tr *Transport) http.RoundTripper { return tr },
-		"wrapped": func(tr *Transport) http.RoundTripper { return around{tr} },
+		"wrapped": func(tr *Transport) http.RoundTripper { return around{tr, &closes} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			attempts := 0
@@ -49,7 +53,14 @@ func TestAsDefaultTransport(t *testing.T) {
 			if got := read(t, resp); got != "x" || resp.StatusCode != 200 || attempts != 2 {
 				t.Errorf("%d %q after %d attempts, want 200 after a 503", resp.StatusCode, got, attempts)
 			}
-			http.DefaultClient.CloseIdleConnections()
+			for i := range 2 {
+				if http.DefaultClient.CloseIdleConnections(); name == "wrapped" && closes != 2*i+2 {
+					t.Errorf("the wrapper heard %d times that connections are to be closed, want %d", closes, 2*i+2)
+				}
+			}
+			if _, err := http.DefaultTransport.RoundTrip(&http.Request{}); err == nil {
+				t.Error("a request without a URL is sent")
+			}
 		})
 	}
 }

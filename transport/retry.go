@@ -88,7 +88,7 @@ func (c *call) consider(r *result) plan {
 	if next.again {
 		next = c.reserve(r, next)
 	}
-	if next.again && c.upload != nil && !c.upload.hold() {
+	if next.again && r.resp != nil && c.upload != nil && !c.upload.hold(c.ctx) {
 		c.refund()
 		next = plan{why: bodyGone}
 	}
@@ -103,6 +103,7 @@ func (c *call) consider(r *result) plan {
 	}
 	if r.resp != nil {
 		c.drain(r)
+		r.attempt.release() // it may be sending still
 	}
 	e := c.event(Retrying)
 	e.Status, e.Err, e.Wait = r.status, r.err, next.wait
@@ -260,7 +261,7 @@ func (l *loop) attempt() {
 // own error.
 func (l *loop) refused(before, r result) {
 	var no *RejectedError
-	if errors.Is(r.err, errBodyGone) || errors.Is(r.err, errBodyBusy) {
+	if (errors.Is(r.err, errBodyGone) || errors.Is(r.err, errBodyBusy)) && l.c.ctx.Err() == nil && !errors.Is(r.err, ErrTotalTimeout) {
 		l.c.stoppedBy(bodyGone)
 	}
 	switch {

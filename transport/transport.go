@@ -85,7 +85,11 @@ type Transport struct {
 // body is closed, and there is either a response or an error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.Header == nil {
-		return t.base().RoundTrip(req) // which says what is missing
+		base := t.Base
+		if base == nil {
+			base = original
+		}
+		return base.RoundTrip(req) // which says what is missing
 	}
 	if t.Base == nil && http.DefaultTransport != original && req.Context().Value(within{t}) != nil {
 		return original.RoundTrip(req) // somebody put DefaultTransport around this one

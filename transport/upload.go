@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -28,13 +29,14 @@ type upload struct {
 
 	mu     sync.Mutex // guards what follows
 	src    io.ReadCloser
-	closed bool   // src
-	opens  int    // readers made for attempts
-	last   bool   // no attempt begins any more: src ends with its reader
-	keep   int    // bytes that may be kept
-	prefix []byte // what was read of src
-	lost   bool   // more was read than kept
-	failed error  // of reading src
+	closed bool     // src
+	opens  int      // readers made for attempts
+	within *attempt // that the base has not returned from; nil: none
+	last   bool     // no attempt begins any more: src ends with its reader
+	keep   int      // bytes that may be kept
+	prefix []byte   // what was read of src
+	lost   bool     // more was read than kept
+	failed error    // of reading src
 
 	first  uploadReader
 	reader *uploadReader // of the newest attempt
@@ -90,6 +92,7 @@ func (u *upload) open(a *attempt) (io.ReadCloser, error) {
 	u.mu.Lock()
 	again := u.opens > 0
 	u.opens++
+	u.within = a
 	earlier := u.reader
 	u.mu.Unlock()
 	r := &u.first
@@ -153,6 +156,13 @@ func (u *upload) replay() (io.ReadCloser, error) {
 	return u.reader, nil
 }
 
+// returned notes that the base has returned from an attempt.
+func (u *upload) returned() {
+	u.mu.Lock()
+	u.within = nil
+	u.mu.Unlock()
+}
+
 // replayed is a body by GetBody for the base, which may ask for one and then
 // for another in its place: one that is read has been sent again.
 type replayed struct {
@@ -173,24 +183,41 @@ func (r *replayed) Read(p []byte) (int, error) {
 func (u *upload) again() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	return u.repeatable()
+}
+
+// repeatable is again, with the lock.
+func (u *upload) repeatable() bool {
 	return u.get != nil || !u.lost && u.failed == nil && !u.last && !u.closed
 }
 
-// hold is again, and sees to it that it stays so as far as it can: a base that
-// has its answer may go on sending, and would read more than is kept.
-func (u *upload) hold() bool {
+// hold is again for a base that has given its answer and may go on reading, more
+// than is kept: if the body can be had again no Read begins any more. A Read
+// that is under way is waited for.
+func (u *upload) hold(ctx context.Context) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	switch {
-	case u.get != nil:
-		return true
-	case u.lost || u.failed != nil || u.last || u.closed:
-		return false
+	r := u.reader
+	if r == nil || u.get != nil {
+		return u.repeatable()
 	}
-	if u.reader != nil {
-		u.reader.ended = true
+	if r.busy {
+		idle := make(chan struct{})
+		r.idle, r.held = idle, true
+		u.mu.Unlock()
+		timer := time.NewTimer(letGo)
+		select {
+		case <-idle:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		u.mu.Lock()
+		r.held = false
+		return r.ended && u.repeatable()
 	}
-	return true
+	r.ended = u.repeatable()
+	return r.ended
 }
 
 // broken is the error that the caller's own body gave.
@@ -246,6 +273,7 @@ type uploadReader struct {
 	closed bool          // guarded by u.mu, like what follows
 	ended  bool          // the attempt has: no Read begins any more
 	busy   bool          // a Read is under way
+	held   bool          // with the Read under way it ends, if the body can be had again
 	lasts  bool          // the attempt has its answer, and its context ends with this
 	idle   chan struct{} // closed when it has ended; nil where nobody waits for it
 }
@@ -255,7 +283,7 @@ type uploadReader struct {
 func (r *uploadReader) Read(p []byte) (n int, err error) {
 	u := r.u
 	u.mu.Lock()
-	if r.closed || r.ended {
+	if r.closed || r.ended || r.own == nil && u.closed {
 		u.mu.Unlock()
 		return 0, http.ErrBodyReadAfterClose
 	}
@@ -285,10 +313,6 @@ func (r *uploadReader) have(p []byte, err error) {
 	u := r.u
 	u.mu.Lock()
 	r.busy = false
-	if r.idle != nil {
-		close(r.idle)
-		r.idle = nil
-	}
 	if r.own == nil {
 		if err != nil && err != io.EOF && !u.closed {
 			u.failed = err
@@ -303,6 +327,11 @@ func (r *uploadReader) have(p []byte, err error) {
 		}
 	}
 	ended := r.ended
+	r.ended = ended || r.held && u.repeatable()
+	if r.idle != nil {
+		close(r.idle)
+		r.idle = nil
+	}
 	u.mu.Unlock()
 	if ended {
 		r.Close()
@@ -348,28 +377,35 @@ func (r *uploadReader) end() {
 // letGo bounds the wait for a Read of the caller's body that is under way.
 const letGo = time.Second
 
-// interrupt ends an attempt's view after a timeout, for net/http's HTTP/1.1
-// waits for a Read of the body as long as that takes: it is closed under one that
-// has gone on for too long.
+// interrupt ends an attempt's view after a timeout. Over HTTP/1.1 net/http does
+// not return before a Read of the body has: under one that goes on for too long
+// the body is closed, and most let go of it then.
 func (u *upload) interrupt(a *attempt) {
 	u.mu.Lock()
 	r := u.reader
-	if r == nil || r.a != a || !r.busy {
+	if r == nil || r.a != a {
 		u.mu.Unlock()
 		return
 	}
 	r.ended = true
+	busy := r.busy
 	u.mu.Unlock()
+	if !busy {
+		return
+	}
 	time.Sleep(letGo)
 	u.mu.Lock()
-	stuck := r.busy
+	stuck, was := r.busy && u.within == a, u.closed
+	if stuck && r.own == nil { // with the lock: from here on no other attempt has it
+		u.closed, u.prefix = true, nil
+	}
 	u.mu.Unlock()
 	switch {
 	case !stuck:
 	case r.own != nil:
-		r.own.Close()
-	default:
-		u.close()
+		r.Close()
+	case !was:
+		u.src.Close()
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,16 +21,18 @@ import (
 type answersFirst struct {
 	body io.ReadCloser
 	ends chan error // what the request's context said when its body had been sent
+	seen []context.Context
 }
 
 func (b *answersFirst) RoundTrip(req *http.Request) (*http.Response, error) {
+	b.seen = append(b.seen, req.Context())
 	go func() {
 		io.Copy(io.Discard, req.Body)
 		err := req.Context().Err()
 		req.Body.Close()
 		b.ends <- err
 	}()
-	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: b.body, Request: req}, nil
+	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: b.body, Request: req, ProtoMajor: 2}, nil
 }
 
 // TestUploadOutlastsTheAnswer: the end of the response gives the permit back,
@@ -72,6 +75,9 @@ func TestUploadOutlastsTheAnswer(t *testing.T) {
 						if err := <-base.ends; err != tc.want {
 							t.Errorf("when the request had been sent its context said %v, want %v", err, tc.want)
 						}
+					}
+					for _, ctx := range base.seen {
+						<-ctx.Done()
 					}
 				})
 			})
@@ -140,15 +146,114 @@ func TestStuckUploadTimesOut(t *testing.T) {
 	}
 }
 
+// TestTimeoutOfASlowRead: over a base that does not wait for a Read of the body a
+// timeout leaves it alone, and the next attempt has the body whole.
+func TestTimeoutOfASlowRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, _ := through(t, policies.Policy{Timeout: &policies.Timeout{Attempt: 5 * time.Second, Total: time.Minute}}, answer{status: 200})
+		tr.random = func() float64 { return 0.999 }
+		base := &givesUp{}
+		tr.Base = base
+		src := &tracked{Reader: &chunks{n: 2, size: 6, pause: 3500 * time.Millisecond}}
+		resp, err := tr.RoundTrip(request(t, "PUT", src))
+		if err != nil || resp.StatusCode != 200 || string(base.got) != (chunks{n: 2, size: 6}).all() {
+			t.Errorf("%v, %v; the second attempt had %q", resp, err, base.got)
+		}
+		if n := src.times.Load(); n != 1 {
+			t.Errorf("the body was closed %d times", n)
+		}
+	})
+}
+
+// givesUp is a base that returns when the context of the first request ends, and
+// closes its body later.
+type givesUp struct {
+	calls int
+	got   []byte
+}
+
+func (b *givesUp) RoundTrip(req *http.Request) (*http.Response, error) {
+	if b.calls++; b.calls > 1 {
+		b.got, _ = inPieces(req.Body)
+		req.Body.Close()
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+	}
+	go func() {
+		inPieces(req.Body)
+		req.Body.Close()
+	}()
+	<-req.Context().Done()
+	return nil, req.Context().Err()
+}
+
+// TestStuckBodiesAreClosedOnce: those of GetBody too.
+func TestStuckBodiesAreClosedOnce(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+	defer srv.Close()
+	base := &http.Transport{}
+	defer base.CloseIdleConnections()
+	tr := &Transport{Base: base, Agent: alone(t), random: func() float64 { return 0 }, Policies: compile(t, policies.Policy{
+		Match:   []policies.Match{{Host: "127.0.0.1"}},
+		Timeout: &policies.Timeout{Attempt: 100 * time.Millisecond, Total: time.Minute},
+		Retry:   &policies.Retry{MaxAttempts: 2},
+	})}
+	var made []*tracked
+	hangs := func() (io.ReadCloser, error) {
+		r, w := io.Pipe()
+		go w.Write([]byte("some"))
+		made = append(made, &tracked{Reader: r, closed: func() { r.Close() }})
+		return made[len(made)-1], nil
+	}
+	body, _ := hangs()
+	req := mustRequest(t, "PUT", srv.URL, body)
+	req.GetBody = hangs
+	if _, err := tr.RoundTrip(req); !errors.Is(err, ErrAttemptTimeout) {
+		t.Errorf("%v, want the attempt timeout", err)
+	}
+	for i, b := range made {
+		if n := b.times.Load(); n != 1 || len(made) != 2 {
+			t.Errorf("body %d of %d was closed %d times", i, len(made), n)
+		}
+	}
+}
+
+// TestSupersededUploadEnds: an attempt that is followed by another sends no more.
+func TestSupersededUploadEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var first context.Context
+		var sending sync.WaitGroup
+		tr, s := through(t, policies.Policy{}, answer{do: func(req *http.Request) (*http.Response, error) {
+			first = req.Context()
+			sending.Go(func() {
+				inPieces(req.Body)
+				req.Body.Close()
+			})
+			return &http.Response{StatusCode: 503, Header: http.Header{}, Body: http.NoBody, Request: req, ProtoMajor: 2}, nil
+		}}, answer{status: 200})
+		body := func() (io.ReadCloser, error) { return &chunks{n: 1000, size: 1, pause: time.Second}, nil }
+		src, _ := body()
+		req := request(t, "PUT", src)
+		req.GetBody = func() (io.ReadCloser, error) { return http.NoBody, nil }
+		resp, err := tr.RoundTrip(req)
+		if err != nil || resp.StatusCode != 200 || s.count() != 2 {
+			t.Fatalf("%v, %v after %d attempts", resp, err, s.count())
+		}
+		if first.Err() == nil {
+			t.Error("the first attempt goes on beside the second")
+		}
+		sending.Wait()
+	})
+}
+
 // TestOwnPoolLeavesProtocols: with a connection pool of its own an upstream is
 // still reached by what was registered with the base.
 func TestOwnPoolLeavesProtocols(t *testing.T) {
 	base := &http.Transport{}
-	base.RegisterProtocol("memory", around{&script{answers: []answer{{status: 200}}}})
+	base.RegisterProtocol("http+memory", around{next: &script{answers: []answer{{status: 200}}}})
 	tr := &Transport{Base: base, Agent: alone(t), Policies: compile(t, policies.Policy{
 		Match: []policies.Match{{Host: "upstream.test"}}, Connections: &policies.Connections{MaxPerHost: 1},
 	})}
-	resp, err := tr.RoundTrip(mustRequest(t, "GET", "memory://upstream.test/", nil))
+	resp, err := tr.RoundTrip(mustRequest(t, "GET", "http+memory://upstream.test/", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
