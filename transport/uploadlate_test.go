@@ -150,13 +150,16 @@ func TestStuckUploadTimesOut(t *testing.T) {
 // timeout leaves it alone, and the next attempt has the body whole.
 func TestTimeoutOfASlowRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr, _ := through(t, policies.Policy{Timeout: &policies.Timeout{Attempt: 5 * time.Second, Total: time.Minute}}, answer{status: 200})
-		tr.random = func() float64 { return 0.999 }
+		tr, _ := through(t, policies.Policy{
+			Timeout: &policies.Timeout{Attempt: 5 * time.Second, Total: time.Minute},
+			Retry:   &policies.Retry{Backoff: policies.Backoff{Base: 2 * time.Second}},
+		}, answer{status: 200})
+		tr.random = func() float64 { return 0.5 } // the next begins at 6 s, and the Read ends at 6.5 s
 		base := &givesUp{}
 		tr.Base = base
-		src := &tracked{Reader: &chunks{n: 2, size: 6, pause: 3500 * time.Millisecond}}
+		src := &tracked{Reader: io.MultiReader(&chunks{n: 1, size: 6, pause: 6500 * time.Millisecond}, strings.NewReader("world"))}
 		resp, err := tr.RoundTrip(request(t, "PUT", src))
-		if err != nil || resp.StatusCode != 200 || string(base.got) != (chunks{n: 2, size: 6}).all() {
+		if err != nil || resp.StatusCode != 200 || string(base.got) != (chunks{n: 1, size: 6}).all()+"world" {
 			t.Errorf("%v, %v; the second attempt had %q", resp, err, base.got)
 		}
 		if n := src.times.Load(); n != 1 {
