@@ -173,12 +173,9 @@ func (a *Agent) override(o Override, lasts time.Duration) (done Laid, err error)
 	return done, nil
 }
 
-// hardlyMeant says what may be wrong with a change: that there is none, and what
-// check would warn of that it would not have before.
+// hardlyMeant says what may be wrong with a change: what check would warn of that
+// it would not have before, else that there is none.
 func hardlyMeant(s, before *policies.Snapshot) (warnings []string) {
-	if changes, _ := s.Diff(before, 1); len(changes) == 0 {
-		warnings = append(warnings, "it changes nothing: what it sets is so already, or its section is disabled; see resagent explain")
-	}
 	known := map[string]bool{}
 	for _, w := range before.Warnings() {
 		known[warningText(w)] = true
@@ -187,6 +184,9 @@ func hardlyMeant(s, before *policies.Snapshot) (warnings []string) {
 		if text := warningText(w); !known[text] {
 			warnings = append(warnings, text)
 		}
+	}
+	if changes, _ := s.Diff(before, 1); len(changes) == 0 && warnings == nil {
+		return []string{"it changes nothing: what it sets is so already, or its section is disabled; see resagent explain"}
 	}
 	return warnings
 }

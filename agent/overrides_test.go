@@ -173,7 +173,7 @@ func TestOverridesWarn(t *testing.T) {
 		value string
 		want  []string
 	}{
-		{"bulkhead.max_concurrent=3", []string{"changes nothing"}},
+		{"bulkhead.max_concurrent=3", []string{"bulkhead is disabled"}},
 		{"timeout.attempt=20s", []string{"upstreams.a.timeout.attempt: "}},
 		{"timeout.attempt=20s", []string{"changes nothing"}},
 		{"timeout.attempt=2s", nil},
