@@ -54,7 +54,7 @@ func TestDiskLooksAtOneFile(t *testing.T) {
 	}
 	among := costs()
 	for i, what := range []string{"a hit", "a miss", "a store that comes to nothing"} {
-		if among[i] > alone[i]+2 {
+		if among[i] > alone[i]+50 { // a look at the others is hundreds; under -race sync.Pool forgets some
 			t.Errorf("%s allocates %v times where it is alone and %v among 1,000 others", what, alone[i], among[i])
 		}
 	}
