@@ -30,10 +30,11 @@ type attempt struct {
 	undecided atomic.Bool // the call may yet be another attempt's: its end is not this one's
 	overtaken atomic.Bool // cancelled because another attempt won
 	ended     atomic.Bool
-	place     int32         // in the alarms' queue, from 1 on; 0: not in it. Theirs, as is strikes
+	place     int32         // in its part of the alarms, from 1 on; 0: not in it. Theirs, as is strikes
 	strikes   time.Duration // as fires, since epoch
 	told      bool          // what became of it, to the circuits
 	idles     bool          // the idle timeout applies to its body
+	part      uint8         // of the alarms, as long as it lives
 	streams   bool          // its answer came over HTTP/2 or later
 
 	mu     sync.Mutex // guards what follows
@@ -70,6 +71,7 @@ func (a *attempt) open(c *call) {
 	if p == nil {
 		return
 	}
+	a.part = nearPart()
 	first := p.Attempt
 	if c.total > 0 {
 		if left := max(1, c.total-a.begun); first == 0 || left < first {
@@ -239,7 +241,7 @@ func (a *attempt) giveBack() {
 	if !a.ended.CompareAndSwap(false, true) {
 		return
 	}
-	a.c.t.alarms.drop(a)
+	a.c.t.alarms.of(a).drop(a)
 	a.permit.Release()
 	if a.c.unlink != nil && !a.undecided.Load() {
 		a.c.unlink()

@@ -58,7 +58,7 @@ func (a *attempt) arm(now time.Duration) {
 // alarm has a's alarm strike when a.fires says.
 func (c *call) alarm(a *attempt, now time.Duration) {
 	born := c.start.Sub(epoch)
-	c.t.alarms.set(a, born+a.fires, born+now)
+	c.t.alarms.of(a).set(a, born+a.fires, born+now)
 }
 
 // due says when, since the call began, the alarm has to strike as things are
