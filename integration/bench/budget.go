@@ -15,6 +15,8 @@ const (
 	partGET  = "calls: GET"
 	partPOST = "calls: POST of 10 KiB with GetBody"
 	partMiB  = "calls: POST of 1 MiB with GetBody"
+
+	partAtOnce = "calls: GET by all processors at once, 64 MiB of live heap"
 )
 
 // budget is the table of the goals, from the results.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"net/http"
+	"runtime"
 	"testing"
 
 	"github.com/resagent/resagent/policies"
@@ -32,7 +33,8 @@ func kinds() ([]kind, error) {
 	}, nil
 }
 
-// calls measures whole chains over a base that does nothing.
+// calls measures whole chains over a base that does nothing, one call at a time
+// and, with the memory of a service, as many as there are processors.
 func calls(book *book) error {
 	h, err := newHost(limited(policies.ScopeHost))
 	if err != nil {
@@ -61,20 +63,39 @@ func calls(book *book) error {
 			return err
 		}
 	}
-	return nil
+	live := make([]byte, liveHeap)
+	defer runtime.KeepAlive(live)
+	var runs []contestant
+	for _, one := range all {
+		runs = append(runs, contestant{name: one.name, run: func(b *testing.B) {
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					call(b, one, requests[0].make)
+				}
+			})
+		}})
+	}
+	return book.race(partAtOnce, runs)
 }
 
 // again makes the same call until the benchmark ends.
 func again(b *testing.B, t http.RoundTripper, make func() (*http.Request, error)) {
 	for b.Loop() {
-		req, err := make()
-		if err != nil {
-			b.Fatal(err)
-		}
-		resp, err := t.RoundTrip(req)
-		if err != nil {
-			b.Fatal(err)
-		}
-		resp.Body.Close()
+		call(b, t, make)
 	}
+}
+
+// call makes one call.
+func call(b *testing.B, t http.RoundTripper, make func() (*http.Request, error)) {
+	req, err := make()
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	resp.Body.Close()
 }
