@@ -86,29 +86,32 @@ func (c *bounded) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		uid, err := uidOf(conn)
+		why := unknownPeer
 		if err == nil {
-			err = c.enter(uid)
+			why, err = c.enter(uid)
 		}
 		if err == nil {
 			return &counted{UnixConn: conn, leave: sync.OnceFunc(func() { c.leave(uid) })}, nil
 		}
+		c.agent.refusals.add(connections, why, uid, err)
 		c.agent.warn("connection refused", uid, "reason", err)
 		c.refuse(conn, err)
 	}
 }
 
-func (c *bounded) enter(uid int) error {
+// enter counts a connection in, or says why not.
+func (c *bounded) enter(uid int) (cause, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := c.of[uid]; n >= c.perUID {
-		return fmt.Errorf("this user has %d connections already; close some", n)
+		return userFull, fmt.Errorf("this user has %d connections already; close some", n)
 	}
 	if c.all >= c.most {
-		return fmt.Errorf("the agent has %d connections already", c.all)
+		return agentFull, fmt.Errorf("the agent has %d connections already", c.all)
 	}
 	c.all++
 	c.of[uid]++
-	return nil
+	return "", nil
 }
 
 func (c *bounded) leave(uid int) {

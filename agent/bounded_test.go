@@ -17,14 +17,15 @@ import (
 )
 
 // full is a socket at which this user has all the connections that it may have.
-func full(t *testing.T) (dial func() net.Conn) {
+func full(t *testing.T) (a *Agent, dial func() net.Conn) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := Listen(path, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newBounded(new(Agent), l)
+	a = new(Agent)
+	c := newBounded(a, l)
 	c.perUID = 1
 	s := &http.Server{Handler: http.NotFoundHandler()}
 	go s.Serve(c)
@@ -39,13 +40,13 @@ func full(t *testing.T) (dial func() net.Conn) {
 		return c
 	}
 	dial()
-	return dial
+	return a, dial
 }
 
 // Whoever is refused a connection gets the answer that says so, not a broken
 // pipe: it may be about to send its request, or be in the middle of it.
 func TestRefusedConnectionIsAnswered(t *testing.T) {
-	dial := full(t)
+	a, dial := full(t)
 	for i := range 200 {
 		client := &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true,
@@ -62,11 +63,15 @@ func TestRefusedConnectionIsAnswered(t *testing.T) {
 			t.Fatalf("request %d: %s, %+v, %v, want 503 and why", i, resp.Status, p, err)
 		}
 	}
+	text := string(exposition(Status{Refusals: a.refusals.list()}, nil))
+	if line := `resagent_connections_refused_total{reason="user"} 200`; !strings.Contains(text, "\n"+line+"\n") {
+		t.Errorf("no line %q in\n%s", line, text)
+	}
 }
 
 // Those who say nothing hold up no other.
 func TestSilentConnectionsDelayNobody(t *testing.T) {
-	dial := full(t)
+	_, dial := full(t)
 	began := time.Now()
 	for range 10 * maxRefusing {
 		dial()

@@ -158,7 +158,7 @@ func (a *Agent) session(w http.ResponseWriter, r *http.Request) {
 	}
 	who.pidfd.Close()
 	if err := a.admit(who.uid); err != nil {
-		a.refuseSession(who, refusalOf(err), err)
+		a.refuseSession(who, causeOf(err), err)
 		w.Header().Set("Connection", "close") // it must not hold a descriptor for as long as an idle one
 		problem(w, http.StatusServiceUnavailable, noSession, "no session", err.Error())
 		return
