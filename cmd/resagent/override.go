@@ -56,7 +56,7 @@ func setOverride(ctx context.Context, socket string, words []string, lasts time.
 	for _, word := range words[1:] {
 		key, value, ok := strings.Cut(word, "=")
 		if _, twice := asked.Values[key]; !ok || twice {
-			return usageError{fmt.Errorf("%q is no KEY=VALUE, or its key is there twice; write bulkhead.max_concurrent=20", word)}
+			return usageError{fmt.Errorf("%q is no KEY=VALUE, or its key is there twice; write bulkhead.max_concurrent=20", fit(word, 60))}
 		}
 		asked.Values[key] = value
 	}
