@@ -22,6 +22,9 @@ const (
 	descriptorsKept = 32
 	// connectionsPerUID leaves room for requests beside a user's sessions.
 	connectionsPerUID = 2 * maxSessionsPerUID
+	// adminConnections are the operators', on a socket of their own: what is
+	// connected to the agent's leaves them their part, also where files are few.
+	adminConnections = 128
 	// maxRefusing are refused connections whose request is waited for, each for
 	// requestWithin. Their descriptors are of those that are kept.
 	maxRefusing   = 8
@@ -43,16 +46,22 @@ type bounded struct {
 	of  map[int]int // by uid
 }
 
-// room is how many connections the limit of open files allows, in all and for
-// each user, and how many files all that there may be would need.
-func room(files uint64) (most, perUID int, need uint64) {
-	most = maxSessions + connectionsPerUID
-	need = uint64(most*descriptorsPerPeer + descriptorsKept)
+// room is how many connections the limit of open files allows on the agent's
+// socket and on the operators', and how many files all that there may be would
+// need.
+func room(files uint64) (most, admin int, need uint64) {
+	most, admin = maxSessions+connectionsPerUID, adminConnections
+	need = uint64((most+admin)*descriptorsPerPeer + descriptorsKept)
 	if files < need {
-		most = max(2, (int(files)-descriptorsKept)/descriptorsPerPeer)
+		all := max(3, (int(files)-descriptorsKept)/descriptorsPerPeer)
+		admin = min(admin, max(2, all/8))
+		most = all - admin
 	}
-	return most, min(connectionsPerUID, most/2), need
+	return most, admin, need
 }
+
+// ofOneUser is how many of a socket's connections one user may have.
+func ofOneUser(most int) int { return max(1, min(connectionsPerUID, most/2)) }
 
 // openFiles is how many files this process may have open.
 func openFiles() uint64 {
@@ -66,16 +75,14 @@ func openFiles() uint64 {
 // sayRoom warns where the limit of open files leaves room for fewer connections
 // than there may be.
 func (a *Agent) sayRoom(files uint64) {
-	if most, perUID, need := room(files); files < need {
+	if most, admin, need := room(files); files < need {
 		a.log().Warn("the limit of open files leaves room for few connections: raise it (LimitNOFILE=, ulimit -n)",
-			"limit", files, "want", need, "connections", most, "of_one_user", perUID)
+			"limit", files, "want", need, "connections", most, "of_one_user", ofOneUser(most), "of_operators", admin)
 	}
 }
 
-func newBounded(a *Agent, l *net.UnixListener) *bounded {
-	c := &bounded{UnixListener: l, agent: a, refusing: make(chan struct{}, maxRefusing), of: make(map[int]int)}
-	c.most, c.perUID, _ = room(openFiles())
-	return c
+func newBounded(a *Agent, l *net.UnixListener, most int) *bounded {
+	return &bounded{UnixListener: l, agent: a, most: most, perUID: ofOneUser(most), refusing: make(chan struct{}, maxRefusing), of: make(map[int]int)}
 }
 
 // Accept gives the next connection that there is room for.

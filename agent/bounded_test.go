@@ -25,8 +25,7 @@ func full(t *testing.T) (a *Agent, dial func() net.Conn) {
 		t.Fatal(err)
 	}
 	a = new(Agent)
-	c := newBounded(a, l)
-	c.perUID = 1
+	c := newBounded(a, l, 2)
 	s := &http.Server{Handler: http.NotFoundHandler()}
 	go s.Serve(c)
 	t.Cleanup(func() { s.Close() })
@@ -90,22 +89,28 @@ func TestSilentConnectionsDelayNobody(t *testing.T) {
 // is said.
 func TestRoom(t *testing.T) {
 	for _, one := range []struct {
-		files        uint64
-		most, perUID int
-		few          bool
+		files       uint64
+		most, admin int
+		few         bool
 	}{
-		{40, 2, 1, true},
-		{1024, 248, 124, true},
-		{18463, 4607, 512, true},
-		{18464, 4608, 512, false},
-		{math.MaxUint64, 4608, 512, false},
+		{44, 1, 2, true},
+		{1024, 217, 31, true},
+		{18975, 4607, 128, true},
+		{18976, 4608, 128, false},
+		{math.MaxUint64, 4608, 128, false},
 	} {
 		var log strings.Builder
 		a := &Agent{Logger: slog.New(slog.NewTextHandler(&log, nil))}
 		a.sayRoom(one.files)
-		most, perUID, _ := room(one.files)
-		if most != one.most || perUID != one.perUID || strings.Contains(log.String(), "level=WARN") != one.few {
-			t.Errorf("with %d files: %d connections, %d of a user, and said %q; want %d and %d", one.files, most, perUID, log.String(), one.most, one.perUID)
+		most, admin, need := room(one.files)
+		if most != one.most || admin != one.admin || strings.Contains(log.String(), "level=WARN") != one.few {
+			t.Errorf("with %d files: %d connections, %d of operators, and said %q; want %d and %d", one.files, most, admin, log.String(), one.most, one.admin)
 		}
+		if used := (most+admin)*descriptorsPerPeer + descriptorsKept; uint64(used) > min(one.files, need) {
+			t.Errorf("with %d files: what may be connected to the two sockets takes %d", one.files, used)
+		}
+	}
+	if one, all := ofOneUser(1), ofOneUser(maxSessions); one != 1 || all != connectionsPerUID {
+		t.Errorf("one user may have %d of 1 connections and %d of many, want 1 and %d", one, all, connectionsPerUID)
 	}
 }
