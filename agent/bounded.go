@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,9 +26,11 @@ const (
 	// adminConnections are the operators', on a socket of their own: what is
 	// connected to the agent's leaves them their part, also where files are few.
 	adminConnections = 128
-	// maxRefusing are refused connections whose request is waited for, each for
-	// requestWithin. Their descriptors are of those that are kept.
-	maxRefusing   = 8
+	// fewRefusing are refused connections whose request is waited for, each for
+	// requestWithin. Their descriptors are of those that are kept. Where there may
+	// be more connections than sessions, those leave enough for manyRefusing.
+	fewRefusing   = 8
+	manyRefusing  = 64
 	requestWithin = time.Second
 )
 
@@ -41,9 +44,10 @@ type bounded struct {
 	most, perUID int
 	refusing     chan struct{} // one for each that is waited for
 
-	mu  sync.Mutex
-	all int
-	of  map[int]int // by uid
+	mu      sync.Mutex
+	all     int
+	of      map[int]int     // by uid
+	refused []*net.UnixConn // that are waited for, the oldest first
 }
 
 // room is how many connections the limit of open files allows on the agent's
@@ -82,7 +86,11 @@ func (a *Agent) sayRoom(files uint64) {
 }
 
 func newBounded(a *Agent, l *net.UnixListener, most int) *bounded {
-	return &bounded{UnixListener: l, agent: a, most: most, perUID: ofOneUser(most), refusing: make(chan struct{}, maxRefusing), of: make(map[int]int)}
+	refusing := fewRefusing
+	if most > maxSessions {
+		refusing = manyRefusing
+	}
+	return &bounded{UnixListener: l, agent: a, most: most, perUID: ofOneUser(most), refusing: make(chan struct{}, refusing), of: make(map[int]int)}
 }
 
 // Accept gives the next connection that there is room for.
@@ -131,23 +139,34 @@ func (c *bounded) leave(uid int) {
 }
 
 // refuse answers once the request has come: clients take an answer before it for
-// an error. Only so many are waited for: the others are answered at once.
+// an error. Only so many are waited for: for one more the oldest is answered now,
+// since it has had the longest time, and is perhaps silent.
 func (c *bounded) refuse(conn *net.UnixConn, why error) {
 	select {
 	case c.refusing <- struct{}{}:
-		go func() {
-			defer func() { <-c.refusing }()
-			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(requestWithin))
-			conn.Read(make([]byte, 4<<10))
-			answerNo(conn, why)
-			conn.CloseWrite()
-			io.Copy(io.Discard, io.LimitReader(conn, 64<<10)) // or who still writes would not read
-		}()
 	default:
-		answerNo(conn, why)
-		conn.Close()
+		c.mu.Lock()
+		if len(c.refused) > 0 {
+			c.refused[0].SetReadDeadline(time.Now())
+		}
+		c.mu.Unlock()
+		c.refusing <- struct{}{} // at once: that one waits for nothing more
 	}
+	conn.SetDeadline(time.Now().Add(requestWithin))
+	c.mu.Lock()
+	c.refused = append(c.refused, conn)
+	c.mu.Unlock()
+	go func() {
+		defer func() { <-c.refusing }()
+		defer conn.Close()
+		conn.Read(make([]byte, 4<<10))
+		answerNo(conn, why)
+		conn.CloseWrite()
+		io.Copy(io.Discard, io.LimitReader(conn, 64<<10)) // or who still writes would not read
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.refused = slices.DeleteFunc(c.refused, func(one *net.UnixConn) bool { return one == conn })
+	}()
 }
 
 // answerNo delays nobody where the peer does not read: the answer fits the

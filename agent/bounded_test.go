@@ -6,10 +6,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -68,14 +71,22 @@ func TestRefusedConnectionIsAnswered(t *testing.T) {
 	}
 }
 
-// Those who say nothing hold up no other.
+// Those who say nothing hold up no other, and nobody else is answered before the
+// request, which clients take for an error.
 func TestSilentConnectionsDelayNobody(t *testing.T) {
 	_, dial := full(t)
 	began := time.Now()
-	for range 10 * maxRefusing {
+	for range 10 * fewRefusing {
 		dial()
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(dial()), nil)
+	one := dial()
+	one.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, err := one.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one among many, which has asked for nothing yet, reads %d bytes, %v", n, err)
+	}
+	one.SetReadDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprint(one, "GET / HTTP/1.1\r\nHost: resagent\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(one), nil)
 	if err != nil {
 		t.Fatalf("one among many: %v, want an answer", err)
 	}
