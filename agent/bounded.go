@@ -119,10 +119,10 @@ func (c *bounded) enter(uid int) (cause, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := c.of[uid]; n >= c.perUID {
-		return userFull, fmt.Errorf("this user has %d connections already; close some", n)
+		return userFull, fmt.Errorf("this user has %d connections already, which is the most: end some of its programs; the agent's other socket has room of its own", n)
 	}
 	if c.all >= c.most {
-		return agentFull, fmt.Errorf("the agent has %d connections already", c.all)
+		return agentFull, fmt.Errorf("the agent has %d connections already, which is the most: end some programs; the agent's other socket has room of its own", c.all)
 	}
 	c.all++
 	c.of[uid]++
