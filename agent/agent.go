@@ -135,7 +135,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	wg.Go(func() { a.record(ctx) })
 	for _, l := range listeners {
 		wg.Go(func() {
-			if err := l.server.Serve(newBounded(a, l.UnixListener)); !errors.Is(err, http.ErrServerClosed) {
+			if err := l.server.Serve(newBounded(a, l.UnixListener, l.most)); !errors.Is(err, http.ErrServerClosed) {
 				cancel(fmt.Errorf("agent: serving %s: %w", l.Addr(), err))
 			}
 		})

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,9 +23,14 @@ const (
 	descriptorsKept = 32
 	// connectionsPerUID leaves room for requests beside a user's sessions.
 	connectionsPerUID = 2 * maxSessionsPerUID
-	// maxRefusing are refused connections whose request is waited for, each for
-	// requestWithin. Their descriptors are of those that are kept.
-	maxRefusing   = 8
+	// adminConnections are the operators', on a socket of their own: what is
+	// connected to the agent's leaves them their part, also where files are few.
+	adminConnections = 128
+	// fewRefusing are refused connections whose request is waited for, each for
+	// requestWithin. Their descriptors are of those that are kept. Where there may
+	// be more connections than sessions, those leave enough for manyRefusing.
+	fewRefusing   = 8
+	manyRefusing  = 64
 	requestWithin = time.Second
 )
 
@@ -38,21 +44,28 @@ type bounded struct {
 	most, perUID int
 	refusing     chan struct{} // one for each that is waited for
 
-	mu  sync.Mutex
-	all int
-	of  map[int]int // by uid
+	mu      sync.Mutex
+	all     int
+	of      map[int]int     // by uid
+	refused []*net.UnixConn // that are waited for, the oldest first
 }
 
-// room is how many connections the limit of open files allows, in all and for
-// each user, and how many files all that there may be would need.
-func room(files uint64) (most, perUID int, need uint64) {
-	most = maxSessions + connectionsPerUID
-	need = uint64(most*descriptorsPerPeer + descriptorsKept)
+// room is how many connections the limit of open files allows on the agent's
+// socket and on the operators', and how many files all that there may be would
+// need.
+func room(files uint64) (most, admin int, need uint64) {
+	most, admin = maxSessions+connectionsPerUID, adminConnections
+	need = uint64((most+admin)*descriptorsPerPeer + descriptorsKept)
 	if files < need {
-		most = max(2, (int(files)-descriptorsKept)/descriptorsPerPeer)
+		all := max(3, (int(files)-descriptorsKept)/descriptorsPerPeer)
+		admin = min(admin, max(2, all/8))
+		most = all - admin
 	}
-	return most, min(connectionsPerUID, most/2), need
+	return most, admin, need
 }
+
+// ofOneUser is how many of a socket's connections one user may have.
+func ofOneUser(most int) int { return max(1, min(connectionsPerUID, most/2)) }
 
 // openFiles is how many files this process may have open.
 func openFiles() uint64 {
@@ -66,16 +79,18 @@ func openFiles() uint64 {
 // sayRoom warns where the limit of open files leaves room for fewer connections
 // than there may be.
 func (a *Agent) sayRoom(files uint64) {
-	if most, perUID, need := room(files); files < need {
+	if most, admin, need := room(files); files < need {
 		a.log().Warn("the limit of open files leaves room for few connections: raise it (LimitNOFILE=, ulimit -n)",
-			"limit", files, "want", need, "connections", most, "of_one_user", perUID)
+			"limit", files, "want", need, "connections", most, "of_one_user", ofOneUser(most), "of_operators", admin)
 	}
 }
 
-func newBounded(a *Agent, l *net.UnixListener) *bounded {
-	c := &bounded{UnixListener: l, agent: a, refusing: make(chan struct{}, maxRefusing), of: make(map[int]int)}
-	c.most, c.perUID, _ = room(openFiles())
-	return c
+func newBounded(a *Agent, l *net.UnixListener, most int) *bounded {
+	refusing := fewRefusing
+	if most > maxSessions {
+		refusing = manyRefusing
+	}
+	return &bounded{UnixListener: l, agent: a, most: most, perUID: ofOneUser(most), refusing: make(chan struct{}, refusing), of: make(map[int]int)}
 }
 
 // Accept gives the next connection that there is room for.
@@ -86,29 +101,32 @@ func (c *bounded) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		uid, err := uidOf(conn)
+		why := unknownPeer
 		if err == nil {
-			err = c.enter(uid)
+			why, err = c.enter(uid)
 		}
 		if err == nil {
 			return &counted{UnixConn: conn, leave: sync.OnceFunc(func() { c.leave(uid) })}, nil
 		}
+		c.agent.refusals.add(connections, why, uid, err)
 		c.agent.warn("connection refused", uid, "reason", err)
 		c.refuse(conn, err)
 	}
 }
 
-func (c *bounded) enter(uid int) error {
+// enter counts a connection in, or says why not.
+func (c *bounded) enter(uid int) (cause, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := c.of[uid]; n >= c.perUID {
-		return fmt.Errorf("this user has %d connections already; close some", n)
+		return userFull, fmt.Errorf("this user has %d connections already, which is the most: end some of its programs; the agent's other socket has room of its own", n)
 	}
 	if c.all >= c.most {
-		return fmt.Errorf("the agent has %d connections already", c.all)
+		return agentFull, fmt.Errorf("the agent has %d connections already, which is the most: end some programs; the agent's other socket has room of its own", c.all)
 	}
 	c.all++
 	c.of[uid]++
-	return nil
+	return "", nil
 }
 
 func (c *bounded) leave(uid int) {
@@ -121,23 +139,34 @@ func (c *bounded) leave(uid int) {
 }
 
 // refuse answers once the request has come: clients take an answer before it for
-// an error. Only so many are waited for: the others are answered at once.
+// an error. Only so many are waited for: for one more the oldest is answered now,
+// since it has had the longest time, and is perhaps silent.
 func (c *bounded) refuse(conn *net.UnixConn, why error) {
 	select {
 	case c.refusing <- struct{}{}:
-		go func() {
-			defer func() { <-c.refusing }()
-			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(requestWithin))
-			conn.Read(make([]byte, 4<<10))
-			answerNo(conn, why)
-			conn.CloseWrite()
-			io.Copy(io.Discard, io.LimitReader(conn, 64<<10)) // or who still writes would not read
-		}()
 	default:
-		answerNo(conn, why)
-		conn.Close()
+		c.mu.Lock()
+		if len(c.refused) > 0 {
+			c.refused[0].SetReadDeadline(time.Now())
+		}
+		c.mu.Unlock()
+		c.refusing <- struct{}{} // at once: that one waits for nothing more
 	}
+	conn.SetDeadline(time.Now().Add(requestWithin))
+	c.mu.Lock()
+	c.refused = append(c.refused, conn)
+	c.mu.Unlock()
+	go func() {
+		defer func() { <-c.refusing }()
+		defer conn.Close()
+		conn.Read(make([]byte, 4<<10))
+		answerNo(conn, why)
+		conn.CloseWrite()
+		io.Copy(io.Discard, io.LimitReader(conn, 64<<10)) // or who still writes would not read
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.refused = slices.DeleteFunc(c.refused, func(one *net.UnixConn) bool { return one == conn })
+	}()
 }
 
 // answerNo delays nobody where the peer does not read: the answer fits the

@@ -6,10 +6,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,15 +20,15 @@ import (
 )
 
 // full is a socket at which this user has all the connections that it may have.
-func full(t *testing.T) (dial func() net.Conn) {
+func full(t *testing.T) (a *Agent, dial func() net.Conn) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := Listen(path, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newBounded(new(Agent), l)
-	c.perUID = 1
+	a = new(Agent)
+	c := newBounded(a, l, 2)
 	s := &http.Server{Handler: http.NotFoundHandler()}
 	go s.Serve(c)
 	t.Cleanup(func() { s.Close() })
@@ -39,13 +42,13 @@ func full(t *testing.T) (dial func() net.Conn) {
 		return c
 	}
 	dial()
-	return dial
+	return a, dial
 }
 
 // Whoever is refused a connection gets the answer that says so, not a broken
 // pipe: it may be about to send its request, or be in the middle of it.
 func TestRefusedConnectionIsAnswered(t *testing.T) {
-	dial := full(t)
+	a, dial := full(t)
 	for i := range 200 {
 		client := &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true,
@@ -62,16 +65,28 @@ func TestRefusedConnectionIsAnswered(t *testing.T) {
 			t.Fatalf("request %d: %s, %+v, %v, want 503 and why", i, resp.Status, p, err)
 		}
 	}
+	text := string(exposition(Status{Refusals: a.refusals.list()}, nil))
+	if line := `resagent_connections_refused_total{reason="user"} 200`; !strings.Contains(text, "\n"+line+"\n") {
+		t.Errorf("no line %q in\n%s", line, text)
+	}
 }
 
-// Those who say nothing hold up no other.
+// Those who say nothing hold up no other, and nobody else is answered before the
+// request, which clients take for an error.
 func TestSilentConnectionsDelayNobody(t *testing.T) {
-	dial := full(t)
+	_, dial := full(t)
 	began := time.Now()
-	for range 10 * maxRefusing {
+	for range 10 * fewRefusing {
 		dial()
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(dial()), nil)
+	one := dial()
+	one.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, err := one.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one among many, which has asked for nothing yet, reads %d bytes, %v", n, err)
+	}
+	one.SetReadDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprint(one, "GET / HTTP/1.1\r\nHost: resagent\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(one), nil)
 	if err != nil {
 		t.Fatalf("one among many: %v, want an answer", err)
 	}
@@ -85,22 +100,28 @@ func TestSilentConnectionsDelayNobody(t *testing.T) {
 // is said.
 func TestRoom(t *testing.T) {
 	for _, one := range []struct {
-		files        uint64
-		most, perUID int
-		few          bool
+		files       uint64
+		most, admin int
+		few         bool
 	}{
-		{40, 2, 1, true},
-		{1024, 248, 124, true},
-		{18463, 4607, 512, true},
-		{18464, 4608, 512, false},
-		{math.MaxUint64, 4608, 512, false},
+		{44, 1, 2, true},
+		{1024, 217, 31, true},
+		{18975, 4607, 128, true},
+		{18976, 4608, 128, false},
+		{math.MaxUint64, 4608, 128, false},
 	} {
 		var log strings.Builder
 		a := &Agent{Logger: slog.New(slog.NewTextHandler(&log, nil))}
 		a.sayRoom(one.files)
-		most, perUID, _ := room(one.files)
-		if most != one.most || perUID != one.perUID || strings.Contains(log.String(), "level=WARN") != one.few {
-			t.Errorf("with %d files: %d connections, %d of a user, and said %q; want %d and %d", one.files, most, perUID, log.String(), one.most, one.perUID)
+		most, admin, need := room(one.files)
+		if most != one.most || admin != one.admin || strings.Contains(log.String(), "level=WARN") != one.few {
+			t.Errorf("with %d files: %d connections, %d of operators, and said %q; want %d and %d", one.files, most, admin, log.String(), one.most, one.admin)
 		}
+		if used := (most+admin)*descriptorsPerPeer + descriptorsKept; uint64(used) > min(one.files, need) {
+			t.Errorf("with %d files: what may be connected to the two sockets takes %d", one.files, used)
+		}
+	}
+	if one, all := ofOneUser(1), ofOneUser(maxSessions); one != 1 || all != connectionsPerUID {
+		t.Errorf("one user may have %d of 1 connections and %d of many, want 1 and %d", one, all, connectionsPerUID)
 	}
 }

@@ -91,9 +91,9 @@ func TestObservedIsExposed(t *testing.T) {
 	for _, kind := range []wire.Kind{wire.Bulkhead, wire.RateLimit, wire.RetryBudget} {
 		s.Limits = append(s.Limits, LimitStatus{Upstream: "a", Kind: kind})
 	}
-	text := string(exposition(s, map[EventKind]uint64{Reload: 1}, new(refusals).count()))
+	text := string(exposition(s, map[EventKind]uint64{Reload: 1}))
 	metric := regexp.MustCompile(`\bresagent_[a-z_]+`)
-	label := regexp.MustCompile(`\b(kind|state)=~?\\?"([a-z_|-]+)\\?"`)
+	label := regexp.MustCompile(`\b(kind|state|reason)(?:=~?|!=)\\?"([a-z_|-]+)\\?"`)
 	for _, name := range []string{"alerts.yaml", "alerts_test.yaml", "dashboard.json"} {
 		file := observedFile(t, name)
 		found := metric.FindAllString(file, -1)

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 type listener struct {
 	*net.UnixListener
 	server *http.Server
+	most   int    // connections
 	path   string // to remove; empty: somebody else's
 }
 
@@ -33,21 +33,22 @@ func (l *listener) close() {
 
 // listen opens the sockets, the agent's first.
 func (a *Agent) listen() (all []*listener, err error) {
-	add := func(given *net.UnixListener, path string, mode os.FileMode, h http.Handler) {
+	most, admin, _ := room(openFiles())
+	add := func(given *net.UnixListener, path string, most int, h http.Handler) {
 		if err != nil || given == nil && path == "" {
 			return
 		}
-		l := &listener{UnixListener: given, server: a.server(h)}
+		l := &listener{UnixListener: given, server: a.server(h), most: most}
 		if given == nil {
 			l.path = path
-			if l.UnixListener, err = Listen(path, mode); err != nil {
+			if l.UnixListener, err = Listen(path, 0o660); err != nil {
 				return
 			}
 		}
 		all = append(all, l)
 	}
-	add(a.Listener, a.Socket, 0o660, a.reading())
-	add(a.AdminListener, a.AdminSocket, 0o660, a.changing())
+	add(a.Listener, a.Socket, most, a.reading())
+	add(a.AdminListener, a.AdminSocket, admin, a.changing())
 	if err == nil && len(all) == 0 {
 		err = errors.New("agent: no socket to listen on: name one with --socket")
 	}
@@ -158,7 +159,7 @@ func (a *Agent) session(w http.ResponseWriter, r *http.Request) {
 	}
 	who.pidfd.Close()
 	if err := a.admit(who.uid); err != nil {
-		a.refuseSession(who, refusalOf(err), err)
+		a.refuseSession(who, causeOf(err), err)
 		w.Header().Set("Connection", "close") // it must not hold a descriptor for as long as an idle one
 		problem(w, http.StatusServiceUnavailable, noSession, "no session", err.Error())
 		return

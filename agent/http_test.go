@@ -53,6 +53,7 @@ func TestAnswers(t *testing.T) {
 		"another upgrade":    {agentSocket, "GET /v1/session Upgrade: websocket", 426, wire.Upgrade},
 		"reload":             {admin, "POST /v1/reload", 200, ""},
 		"reload by reading":  {admin, "GET /v1/reload", 405, "use POST"},
+		"clear of nobody":    {admin, "DELETE /v1/overrides?upstream=", 400, "leave upstream out"},
 		"reload, not here":   {agentSocket, "POST /v1/reload", 404, "admin.sock"},
 		"status is not sent": {agentSocket, "POST /v1/status", 405, "use GET or HEAD"},
 		"nothing there":      {agentSocket, "GET /v1/nothing", 404, "/v1/status"},

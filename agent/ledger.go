@@ -114,11 +114,11 @@ func check(words ...uint64) uint64 {
 // to bring their pages.
 func openLedger(path, boot string, now time.Duration) (*ledger, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("agent: the ledger's folder: %w", err)
+		return nil, ledgerError(path, err)
 	}
 	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("agent: the ledger's lock: %w", err)
+		return nil, ledgerError(path, err)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
@@ -152,9 +152,14 @@ func openLedger(path, boot string, now time.Duration) (*ledger, error) {
 	}
 	if err != nil {
 		l.close()
-		return nil, fmt.Errorf("agent: the ledger %s: %w", path, err)
+		return nil, ledgerError(path, err)
 	}
 	return l, nil
+}
+
+// ledgerError says which ledger cannot be used, and what would help.
+func ledgerError(path string, err error) error {
+	return fmt.Errorf("agent: the ledger %s cannot be used: %w: name a file, best on tmpfs, in a folder in which the agent may write", path, err)
 }
 
 var errOtherBoot = errors.New("from another boot")

@@ -20,11 +20,11 @@ import (
 // says never becomes one.
 func (a *Agent) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	w.Write(exposition(a.status(0), a.events.count(), a.refusals.count()))
+	w.Write(exposition(a.status(0), a.events.count()))
 }
 
 // exposition is the whole text.
-func exposition(s Status, counts map[EventKind]uint64, refusals map[refusal]uint64) []byte {
+func exposition(s Status, counts map[EventKind]uint64) []byte {
 	var b bytes.Buffer
 	one := func(name, kind, help, value string) {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n%s %s\n", name, help, name, kind, name, value)
@@ -49,10 +49,7 @@ func exposition(s Status, counts map[EventKind]uint64, refusals map[refusal]uint
 	one("resagent_goroutines", "gauge", "Goroutines of the agent.", strconv.Itoa(runtime.NumGoroutine()))
 	one("resagent_sessions", "gauge", "Processes that are attached.", strconv.Itoa(len(s.Sessions)))
 	one("resagent_sessions_sharing", "gauge", "Of those, processes that share limits.", strconv.Itoa(sharing))
-	fmt.Fprintf(&b, "# HELP resagent_sessions_refused_total Sessions that were refused, by reason: the process is without limits of the host.\n# TYPE resagent_sessions_refused_total counter\n")
-	for _, why := range slices.Sorted(maps.Keys(refusals)) {
-		fmt.Fprintf(&b, "resagent_sessions_refused_total{reason=%q} %d\n", string(why), refusals[why])
-	}
+	refusalMetrics(&b, s.Refusals)
 	fmt.Fprintf(&b, "# HELP resagent_events_total Events since the start, by kind.\n# TYPE resagent_events_total counter\n")
 	for _, kind := range slices.Sorted(maps.Keys(counts)) {
 		fmt.Fprintf(&b, "resagent_events_total{kind=%q} %d\n", string(kind), counts[kind])
@@ -81,6 +78,24 @@ func exposition(s Status, counts map[EventKind]uint64, refusals map[refusal]uint
 	circuitMetrics(&b, s.Circuits)
 	trafficMetrics(&b, s.Upstreams)
 	return b.Bytes()
+}
+
+// refusalMetrics counts what was refused, and says 0 of what was not.
+func refusalMetrics(b *bytes.Buffer, all []Refusal) {
+	for _, m := range []struct{ what, help string }{
+		{sessions, "Sessions that were refused, by reason: the process is without limits of the host."},
+		{connections, "Connections that were refused, by reason, to either socket: sessions, commands and scrapes."},
+	} {
+		name := "resagent_" + m.what + "s_refused_total"
+		fmt.Fprintf(b, "# HELP %s %s\n# TYPE %s counter\n", name, m.help, name)
+		for _, why := range causes[m.what] {
+			var n uint64
+			if i := slices.IndexFunc(all, func(r Refusal) bool { return r.What == m.what && r.Reason == string(why) }); i >= 0 {
+				n = all[i].Count
+			}
+			fmt.Fprintf(b, "%s{reason=%q} %d\n", name, string(why), n)
+		}
+	}
 }
 
 // trafficMetrics counts calls by upstream. Processes come and go, and the

@@ -81,7 +81,7 @@ func TestFieldsAreInTheFile(t *testing.T) {
 	file := readOpenAPI(t)
 	for name, typ := range map[string]reflect.Type{
 		"Problem": reflect.TypeFor[Problem](), "Mistake": reflect.TypeFor[policies.Error](), "Position": reflect.TypeFor[policies.Position](),
-		"Status": reflect.TypeFor[Status](), "SessionStatus": reflect.TypeFor[SessionStatus](), "LimitStatus": reflect.TypeFor[LimitStatus](),
+		"Status": reflect.TypeFor[Status](), "SessionStatus": reflect.TypeFor[SessionStatus](), "Refusal": reflect.TypeFor[Refusal](), "LimitStatus": reflect.TypeFor[LimitStatus](),
 		"UpstreamStatus": reflect.TypeFor[UpstreamStatus](), "CallStatus": reflect.TypeFor[CallStatus](), "RecentCalls": reflect.TypeFor[RecentCalls](), "ProcessStatus": reflect.TypeFor[ProcessStatus](),
 		"CircuitStatus": reflect.TypeFor[CircuitStatus](), "Forced": reflect.TypeFor[Forced](), "Ordered": reflect.TypeFor[Ordered](),
 		"Override": reflect.TypeFor[Override](), "OverrideRequest": reflect.TypeFor[OverrideRequest](), "Cleared": reflect.TypeFor[Cleared](), "Laid": reflect.TypeFor[Laid](), "Dropped": reflect.TypeFor[Dropped](),

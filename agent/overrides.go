@@ -186,7 +186,7 @@ func hardlyMeant(s, before *policies.Snapshot) (warnings []string) {
 		}
 	}
 	if changes, _ := s.Diff(before, 1); len(changes) == 0 && warnings == nil {
-		return []string{"it changes nothing: what it sets is so already, or its section is disabled; see resagent explain"}
+		return []string{"it changes nothing now: what it sets is so already, or its section is disabled; it is kept, and holds if the files change before its end; see resagent explain"}
 	}
 	return warnings
 }
@@ -269,12 +269,12 @@ func (a *Agent) putOverrides(l layers, by Event, args ...any) (done Consequences
 		return done, errNotRunning
 	}
 	by.Changes, by.More = l.snapshot.Diff(a.snapshot, maxChanges)
-	if l.snapshot.ETag() != a.snapshot.ETag() {
+	if len(by.Changes) > 0 { // what only says in other words what holds already is sent to nobody
 		if done.EndedOrders, err = a.publishOver(l.snapshot); err != nil {
 			return done, err
 		}
 	}
-	a.snapshot = l.snapshot // also where only the places of values are others
+	a.snapshot = l.snapshot // also where only the places of values, or the words, are others
 	a.overrides.list = l.list
 	a.events.add(by)
 	a.logOrder(by, append(args, "overrides", len(l.list), "generation", a.generation)...)

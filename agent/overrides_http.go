@@ -47,6 +47,10 @@ func (a *Agent) setOverride(w http.ResponseWriter, r *http.Request) {
 
 // clearOverrides answers DELETE /v1/overrides, with ?upstream= for one's own.
 func (a *Agent) clearOverrides(w http.ResponseWriter, r *http.Request) {
+	if upstream := r.FormValue("upstream"); upstream == "" && r.Form.Has("upstream") {
+		problem(w, http.StatusBadRequest, wrongQuery, "the upstream is empty", "name one, or leave upstream out to clear those of all")
+		return
+	}
 	uid, pid := asker(r)
 	done, err := a.clear(r.FormValue("upstream"), Event{UID: &uid, PID: pid})
 	if err != nil {

@@ -189,6 +189,40 @@ func TestOverridesWarn(t *testing.T) {
 	}
 }
 
+// An override to what holds already is sent to nobody, and nor is its end; it is
+// kept all the same, and holds when the files say otherwise.
+func TestOverrideToWhatHoldsAlready(t *testing.T) {
+	w, _ := deskOf(t)
+	files := func(attempt time.Duration) *policies.Snapshot {
+		return compiled(&policies.Set{Version: 1, Upstreams: map[string]policies.Policy{"a": {
+			Match: []policies.Match{{Host: "a"}}, Timeout: &policies.Timeout{Attempt: attempt}, Retry: &policies.Retry{}}}})
+	}
+	w.a.Load = func() (*policies.Snapshot, error) { return files(2 * time.Second), nil }
+	if _, err := w.a.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	before := w.a.generation
+	layOne(t, w.a, time.Hour, "timeout.attempt=2s", "retry.max_attempts=3") // one written, one built in
+	if list := w.a.Overrides(); len(list) != 1 || w.a.generation != before {
+		t.Errorf("there are %d overrides, and the generation went from %d to %d; want one, and no new set", len(list), before, w.a.generation)
+	}
+	w.a.Load = func() (*policies.Snapshot, error) { return files(3 * time.Second), nil }
+	if _, err := w.a.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if p := w.a.snapshot.Named("a").Policy; p.Timeout.Attempt != 2*time.Second {
+		t.Errorf("after the files changed an attempt has %v, want the 2s of the override", p.Timeout.Attempt)
+	}
+	before = w.a.generation
+	layOne(t, w.a, time.Hour, "timeout.attempt=3s")
+	if w.a.generation != before+1 {
+		t.Errorf("a change raised the generation from %d to %d", before, w.a.generation)
+	}
+	if _, err := w.a.clear("a", Event{}); err != nil || w.a.generation != before+1 || len(w.a.Overrides()) != 0 {
+		t.Errorf("cleared, where the files say the same: %v, generation %d, want %d", err, w.a.generation, before+1)
+	}
+}
+
 // An override that ended while no agent was there has its event, is gone from
 // the file, and its number is not given again.
 func TestOverrideEndsWithoutAnAgent(t *testing.T) {

@@ -29,7 +29,7 @@ type peer struct {
 func peerOf(conn *net.UnixConn) (peer, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return peer{}, err
+		return peer{uid: -1}, err
 	}
 	var cred *unix.Ucred
 	var credErr, pidErr error
@@ -39,7 +39,7 @@ func peerOf(conn *net.UnixConn) (peer, error) {
 		pidfd, pidErr = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, soPeerPidfd)
 	})
 	if err = errors.Join(err, credErr); err != nil {
-		return peer{}, fmt.Errorf("agent: who is the peer: %w", err)
+		return peer{uid: -1}, fmt.Errorf("agent: who is the peer: %w", err)
 	}
 	p := peer{pid: int(cred.Pid), uid: int(cred.Uid)}
 	if p.pid <= 0 {

@@ -44,7 +44,7 @@ func (a *Agent) serve(u *net.UnixConn, who peer) {
 	delete(a.greeting, u)
 	a.mu.Unlock()
 	if err != nil {
-		a.refuseSession(who, refusalOf(err), err)
+		a.refuseSession(who, causeOf(err), err)
 		u.SetDeadline(time.Now().Add(helloWithin)) // that of the hello may have passed
 		wire.SendFiles(u, &wire.Message{Type: wire.Refuse, Reason: err.Error()})
 		return
@@ -77,7 +77,7 @@ func (a *Agent) greet(u *net.UnixConn, who peer) (*session, error) {
 	var life *os.File
 	switch {
 	case m.Type != wire.Hello || m.Version < 1:
-		err = fmt.Errorf("the first message is %q of version %d, want a hello of version 1 or later", m.Type, m.Version)
+		err = fmt.Errorf("the first message is %.40q of version %d, want a hello of version 1 or later", m.Type, m.Version)
 	case len(files) == 2:
 		mapped, err = page.Map(files[0])
 		life = files[1]

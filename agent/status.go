@@ -29,6 +29,9 @@ type Status struct {
 	Limits    []LimitStatus    `json:"limits"`
 	Circuits  []CircuitStatus  `json:"circuits"`
 	Overrides []Override       `json:"overrides,omitempty"`
+	// Refusals are of sessions and connections since the start, one for each
+	// reason that there was.
+	Refusals []Refusal `json:"refusals,omitempty"`
 	// Forced is what persons decided, by upstream.
 	Forced map[string]*Forced `json:"forced,omitempty"`
 }
@@ -76,7 +79,7 @@ func (a *Agent) status(processes int) Status {
 	s := Status{
 		PID: os.Getpid(), Started: a.started, Generation: a.generation,
 		ETag: a.snapshot.ETag(), Named: a.snapshot.Len(), Refused: a.refused, Ledger: "kept",
-		Sessions: []SessionStatus{}, Limits: []LimitStatus{}, Overrides: a.overrides.list,
+		Sessions: []SessionStatus{}, Limits: []LimitStatus{}, Overrides: a.overrides.list, Refusals: a.refusals.list(),
 	}
 	if a.alloc.ledger.lost {
 		s.Ledger = "lost"

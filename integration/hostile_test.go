@@ -163,7 +163,7 @@ func TestDescriptorsForOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(told, "this user has 4 connections already") {
+	if !strings.Contains(told, "this user has 3 connections already") {
 		t.Errorf("the last of 200 connections was told %q", told)
 	}
 	h.http.Timeout = soon

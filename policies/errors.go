@@ -20,13 +20,17 @@ type Error struct {
 	Want    string `json:"want"`
 }
 
+// maxPathShown is more than the longest path that exists has: one that does not
+// may be a text that somebody wrote as a key.
+const maxPathShown = 300
+
 // Error gives one line: where, what, and what to write instead.
 func (e *Error) Error() string {
 	parts := []string{"policies"}
 	if !e.Position.IsZero() {
 		parts[0] = e.Position.String()
 	}
-	for _, part := range []string{e.Path, e.Problem, e.Want} {
+	for _, part := range []string{shortened(e.Path, maxPathShown), e.Problem, e.Want} {
 		if part != "" {
 			parts = append(parts, part)
 		}
@@ -109,9 +113,13 @@ func (p Position) String() string {
 // quote shows what somebody wrote: cut to a length that leaves the message
 // readable, and with nothing in it that a terminal would obey.
 func quote(s string) string {
-	const most = 60
+	return fmt.Sprintf("%q", shortened(s, 60))
+}
+
+// shortened is s, or its first most characters and three dots.
+func shortened(s string, most int) string {
 	if utf8.RuneCountInString(s) > most {
-		s = string([]rune(s)[:most]) + "..."
+		return string([]rune(s)[:most]) + "..."
 	}
-	return fmt.Sprintf("%q", s)
+	return s
 }

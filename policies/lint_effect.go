@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"path/filepath"
 	"reflect"
 	"slices"
 )
@@ -56,9 +57,10 @@ func (l *lint) withoutEffect() {
 
 // disabled tells once of each section that the upstream disables and says more
 // of. What the defaults say beside disabled: true is for upstreams that turn
-// the section on. A drop-in that disables what another file says is right, it
+// the section on. A drop-in that disables what an earlier file says is right, it
 // has no other way; so the two count together where they stand in one file, and
-// where the main file, which others are laid over, disables.
+// where what is said comes later: over the main file, or in a drop-in whose name
+// sorts after that of the one that disables.
 func (l *lint) disabled() {
 	own := reflect.ValueOf(l.snapshot.set.Upstreams[l.name])
 	origin, at := l.snapshot.set.Origin, join("upstreams", l.name)+"."
@@ -67,21 +69,26 @@ func (l *lint) disabled() {
 		if section.Kind() != reflect.Pointer || section.IsNil() {
 			continue
 		}
-		off := section.Elem().FieldByName("Disabled")
-		if !off.IsValid() || !off.Bool() {
+		if disabled := section.Elem().FieldByName("Disabled"); !disabled.IsValid() || !disabled.Bool() {
 			continue
 		}
-		file := origin[at+k.name+".disabled"].File
+		off := origin[at+k.name+".disabled"]
 		for _, value := range keysOf[section.Type().Elem()] {
 			path := k.name + "." + value.name
 			if value.name == "disabled" || section.Elem().Field(value.index).IsZero() ||
-				file != origin[""].File && file != origin[at+path].File {
+				off.File != origin[""].File && off.File != origin[at+path].File && !laterDropin(origin[at+path], off) {
 				continue
 			}
 			l.warn("no-effect", k.name+" is disabled, so nothing else in it counts", "leave the rest out, or take disabled: true out", path)
 			break
 		}
 	}
+}
+
+// laterDropin reports whether a is laid over b: both are in drop-ins of one folder.
+// What an override says has no line.
+func laterDropin(a, b Position) bool {
+	return a.Line > 0 && b.Line > 0 && filepath.Dir(a.File) == filepath.Dir(b.File) && a.File > b.File
 }
 
 // hostLimits reports whether on_agent_loss says anything.

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -66,6 +67,23 @@ func TestWithRefuses(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), one.says) {
 			t.Errorf("%s: %v, want an error that says %q", name, err, one.says)
+		}
+	}
+}
+
+// However long a value is, or a key, what is said of it can be read.
+func TestWithRefusesBriefly(t *testing.T) {
+	base := snapshotOf(t, overridden).Set()
+	long := strings.Repeat("1", 60_000)
+	for path, value := range map[string]string{
+		"bulkhead.max_concurrent": long, "timeout.attempt": long, "timeout.total": long + "s", "bulkhead.max_wait": "-" + long,
+		"rate_limit.rate": long, "rate_limit.burst": strings.Repeat("x", 60_000), "retry.disabled": long, "on_agent_loss": long,
+		"circuit_breaker.failure_rate": "0." + long, "retry.statuses": "[" + long + "]", "bulkhead." + long: "1", long: "1",
+		"idempotency.header": "a b" + long, "retry_budget.capacity": "1" + strings.Repeat("0", 60_000) + "/s",
+	} {
+		_, err := base.With("payments", map[string]string{path: value}, "x")
+		if err == nil || len(err.Error()) > 1000 {
+			t.Errorf("%s: %v, want an error of less than 1000 bytes", shortened(path, 60), shortened(fmt.Sprint(err), 2000))
 		}
 	}
 }

@@ -7,11 +7,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // maxDuration keeps every sum of a time and a policy's durations far from
 // overflow.
 const maxDuration = 365 * 24 * time.Hour
+
+// maxScalar bounds a number, a duration, a rate, true and false, in bytes. The
+// messages about them repeat them whole.
+const maxScalar = 64
 
 // minRate is one an hour: below it the time between two calls is no longer a
 // limit but an outage.
@@ -95,6 +100,9 @@ func (r Rate) String() string {
 func scalarInto(n *Node, v reflect.Value, r rule) (problem, want string) {
 	if n.Kind == List || n.Kind == Map {
 		return "is " + n.Kind.String(), ""
+	}
+	if len(n.Text) > maxScalar && (n.Kind != String || v.Kind() != reflect.String) {
+		return fmt.Sprintf("%s has %d characters", quote(n.Text), utf8.RuneCountInString(n.Text)), ""
 	}
 	if r.none && (n.Kind == String && n.Text == "none" || n.Kind == Number && n.Text == "0") {
 		v.SetInt(None)

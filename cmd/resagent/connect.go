@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -126,6 +127,16 @@ func unreachable(socket string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		cause = fmt.Errorf("no answer within %v", patience)
 		advice = "is it stopped? systemctl status resagent.service"
+	case errors.Is(err, syscall.ECONNREFUSED) && !isSocket(socket):
+		advice = "that is no socket; name the agent's with --socket or RESAGENT_SOCKET"
+	case strings.Contains(err.Error(), "malformed HTTP"):
+		advice = "does the agent listen there, or another program? name the agent's socket with --socket or RESAGENT_SOCKET"
 	}
 	return fmt.Errorf("cannot reach the agent at %s: %w: %s", socket, cause, advice)
+}
+
+// isSocket says whether there is a socket at the path.
+func isSocket(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Type() == fs.ModeSocket
 }

@@ -13,10 +13,11 @@ import (
 // error says so where it is about a change; not where it was never asked.
 func TestUnansweredChangeMayBeMade(t *testing.T) {
 	dir := t.TempDir()
-	silent, closing := filepath.Join(dir, "silent"), filepath.Join(dir, "closing")
+	silent, closing, other := filepath.Join(dir, "silent"), filepath.Join(dir, "closing"), filepath.Join(dir, "other")
 	for path, then := range map[string]func(net.Conn){
 		silent:  func(net.Conn) {}, // as one that is stopped
 		closing: func(c net.Conn) { c.Read(make([]byte, 1<<10)); c.Close() },
+		other:   func(c net.Conn) { c.Read(make([]byte, 1<<10)); c.Write([]byte("SSH-2.0-x\r\n")); c.Close() },
 	} {
 		l, err := net.Listen("unix", path)
 		if err != nil {
@@ -44,6 +45,7 @@ func TestUnansweredChangeMayBeMade(t *testing.T) {
 		{silent, "GET", "is it stopped?", false},
 		{closing, "POST", "it closed the connection: try again", true},
 		{closing, "GET", "it closed the connection: try again", false},
+		{other, "GET", "does the agent listen there, or another program?", false},
 		{filepath.Join(dir, "none"), "POST", "is resagent.socket active?", false},
 	} {
 		within := 20 * time.Second

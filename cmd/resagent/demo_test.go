@@ -64,6 +64,8 @@ func TestDemoVerdictBreaks(t *testing.T) {
 			func(m *measured) { m.Stopped, m.ProbesFor = math.NaN(), math.NaN() }},
 		{"one probe too many", []string{"outage, catalog: probes after that"}, func(m *measured) { m.Probes = 7*5 + 1 }},
 		{"they come back late", []string{"upstream back: until it answers all workers again"}, func(m *measured) { m.Normal = 3.3 }},
+		{"they come back late on a busy machine", nil, func(m *measured) { m.Normal, m.Scenes[3].Stalled = 3.3, 0.6 }},
+		{"they come back too late for that", []string{"upstream back: until it answers all workers again"}, func(m *measured) { m.Normal, m.Scenes[3].Stalled = 4.3, 0.9 }},
 		{"they never come back", []string{"upstream back: until it answers all workers again"}, func(m *measured) { m.Normal = math.NaN() }},
 	} {
 		m := kept()

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"syscall"
@@ -14,6 +17,9 @@ import (
 func deniedAdvice(socket string) string {
 	advice := "the socket's group may use it: ls -l " + socket
 	info, err := os.Stat(socket)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Sprintf("this user may not enter the folder %s, or one above it: whoever runs the agent lets its users in, or puts the socket elsewhere", filepath.Dir(socket))
+	}
 	if err != nil {
 		return advice
 	}

@@ -58,7 +58,11 @@ func execute(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 		if errors.Is(err, os.ErrPermission) {
 			code = exitCannotRun
 		}
-		return exitError{fmt.Errorf("cannot run %q: %w", command[0], err), code}
+		hint := ""
+		if strings.HasPrefix(command[0], "-") {
+			hint = "; an option stands before the upstream, as in resagent exec --wait 30s UPSTREAM -- COMMAND"
+		}
+		return exitError{fmt.Errorf("cannot run %q: %w%s", command[0], err, hint), code}
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

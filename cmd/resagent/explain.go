@@ -29,7 +29,7 @@ func explain(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 		return err
 	}
 	if n := fs.NArg(); *named == "" && n != 2 || *named != "" && n > 0 {
-		return usageError{fmt.Errorf("explain takes 2 arguments, and there are %d, or --upstream and none; see resagent explain --help", n)}
+		return wrongNumber(fs, "2 arguments, METHOD and URL, or --upstream and none")
 	}
 	var u *url.URL
 	method, target := fs.Arg(0), fs.Arg(1)

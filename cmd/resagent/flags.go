@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -39,9 +40,33 @@ func parse(fs *pflag.FlagSet, args []string, least, most int) error {
 		return usageError{fmt.Errorf("%w%s; see resagent %s --help", err, hint, fs.Name())}
 	}
 	if n := fs.NArg(); n < least || most >= 0 && n > most {
-		return usageError{fmt.Errorf("%s takes %s, and there are %d; see resagent %s --help", fs.Name(), arguments(least, most), n, fs.Name())}
+		return wrongNumber(fs, arguments(least, most))
 	}
-	return nil
+	return noneEmpty(fs)
+}
+
+// wrongNumber is the error of too few or too many arguments.
+func wrongNumber(fs *pflag.FlagSet, takes string) error {
+	are := "are"
+	if fs.NArg() == 1 {
+		are = "is"
+	}
+	return usageError{fmt.Errorf("%s takes %s, and there %s %d; see resagent %s --help", fs.Name(), takes, are, fs.NArg(), fs.Name())}
+}
+
+// noneEmpty refuses arguments and paths that say nothing: a script's variable
+// that is not set must not stand for all there is. What exec runs may take them.
+func noneEmpty(fs *pflag.FlagSet) (err error) {
+	if slices.Contains(fs.Args(), "") && fs.Name() != "exec" {
+		return usageError{fmt.Errorf("an argument of %s is empty: is a variable not set? see resagent %s --help", fs.Name(), fs.Name())}
+	}
+	fs.Visit(func(f *pflag.Flag) {
+		what, _ := pflag.UnquoteUsage(f)
+		if slices.Contains([]string{"PATH", "FILE", "DIR"}, what) && f.Value.String() == "" {
+			err = usageError{fmt.Errorf("--%s is empty: is a variable not set? write the %s, or leave the option out", f.Name, what)}
+		}
+	})
+	return err
 }
 
 // arguments says how many arguments are right.
@@ -55,6 +80,8 @@ func arguments(least, most int) string {
 		return "1 argument"
 	case least == most:
 		return fmt.Sprintf("%d arguments", most)
+	case most > least:
+		return fmt.Sprintf("%d to %d arguments", least, most)
 	}
 	return fmt.Sprintf("%d or more arguments", least)
 }

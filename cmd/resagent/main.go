@@ -124,6 +124,9 @@ func dispatch(ctx context.Context, args []string) error {
 	case "__man-policies":
 		return policiesManual(stdout)
 	}
+	if strings.HasPrefix(name, "-") {
+		return usageError{fmt.Errorf("%q stands before the subcommand: write it after, as in resagent status --socket PATH; see resagent help", name)}
+	}
 	names := []string{"help"}
 	for _, c := range commands {
 		if c.name == name {

@@ -29,8 +29,13 @@ func override(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	}
 	to := adminSocket(*admin, *socket)
 	words := fs.Args()
+	sets := len(words) > 1 && strings.Contains(words[1], "=")
 	switch {
-	case len(words) > 1 && strings.Contains(words[1], "="):
+	case !sets && (fs.Changed("for") || fs.Changed("reason")):
+		return usageError{errors.New("--for and --reason are for an override that is set; write UPSTREAM KEY=VALUE... too, or leave them out; see resagent override --help")}
+	case sets && *all:
+		return usageError{errors.New("--all is for override clear; leave it out: an override is for one upstream")}
+	case sets:
 		return setOverride(ctx, to, words, *lasts, *reason, *asJSON)
 	case len(words) == 0 || len(words) == 1 && words[0] == "list":
 		return listOverrides(ctx, to, *asJSON)
@@ -41,14 +46,17 @@ func override(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 }
 
 func setOverride(ctx context.Context, socket string, words []string, lasts time.Duration, reason string, asJSON bool) error {
-	if lasts <= 0 || reason == "" {
+	if lasts < 0 {
+		return usageError{fmt.Errorf("--for %v is below zero; write how long it is to last, such as 30m", lasts)}
+	}
+	if lasts == 0 || reason == "" {
 		return usageError{errors.New("an override needs --for and --reason, such as --for 30m --reason 'upstream asked for less'")}
 	}
 	asked := agent.OverrideRequest{Upstream: words[0], Values: make(map[string]string), For: lasts.String(), Reason: reason}
 	for _, word := range words[1:] {
 		key, value, ok := strings.Cut(word, "=")
 		if _, twice := asked.Values[key]; !ok || twice {
-			return usageError{fmt.Errorf("%q is no KEY=VALUE, or its key is there twice; write bulkhead.max_concurrent=20", word)}
+			return usageError{fmt.Errorf("%q is no KEY=VALUE, or its key is there twice; write bulkhead.max_concurrent=20", fit(word, 60))}
 		}
 		asked.Values[key] = value
 	}

@@ -88,6 +88,10 @@ func busyStatus() agent.Status {
 	s := agent.Status{
 		PID: 812, Started: ago(3*time.Hour + 12*time.Minute), Generation: 4, Named: 12, Ledger: "kept",
 		Sessions: make([]agent.SessionStatus, 20),
+		Refusals: []agent.Refusal{
+			{What: "session", Reason: "user", Count: 37, Last: ago(4 * time.Second), UID: 61001, Text: "this user has 256 sessions already, which is the most: end some of its processes"},
+			{What: "session", Reason: "hello", Count: 1, Last: ago(2 * time.Hour), UID: 61002, Text: "of the past"},
+		},
 		Upstreams: []agent.UpstreamStatus{
 			{Name: "accounts", Breaker: "process", OnAgentLoss: "strict", Processes: 3, Counting: 2, Doubted: 1, Calls: calls(10, 0, 10, 0), Busiest: liar},
 			{Name: "catalogue-of-the-northern-warehouses", Breaker: "host", OnAgentLoss: "hold", Processes: 8, Counting: 8, Calls: calls(80_000, 0, 88_000, 0), Recent: recent(calls(8000, 0, 11_840, 0)), Busiest: workers(5, 1)},

@@ -24,6 +24,9 @@ func status(ctx context.Context, fs *pflag.FlagSet, args []string) error {
 	if err := parse(fs, args, 0, 1); err != nil {
 		return err
 	}
+	if *wait < 0 {
+		return usageError{fmt.Errorf("--wait %v is below zero; write how long to wait, such as 10s, or 0s not to wait", *wait)}
+	}
 	only := fs.Arg(0)
 	target := "/v1/status"
 	if only != "" {

@@ -66,6 +66,9 @@ func notesOf(all []*upstreamView, now time.Time, width int, users bool) (lines [
 
 const headIndent = 10
 
+// lately is how long the screen shows that something was refused.
+const lately = 10 * time.Minute
+
 // headLines are about the agent.
 func headLines(socket string, s agent.Status, now time.Time, width int) []line {
 	users := map[int]bool{}
@@ -99,6 +102,12 @@ func headLines(socket string, s agent.Status, now time.Time, width int) []line {
 	if s.Refused != "" {
 		first, _, _ := strings.Cut(s.Refused, "\n")
 		say("refused", bad, "the last reload: %s", first)
+	}
+	for _, r := range s.Refusals {
+		if ago := now.Sub(r.Last); ago < lately {
+			say("refused", warn, "%s since the agent's start, the last %s ago, of %s: %s",
+				count(int(r.Count), r.What, r.What+"s"), span(ago), userName(r.UID), fit(r.Text, 200))
+		}
 	}
 	for _, o := range s.Overrides {
 		say("override", warn, "%s", overrideText(o))

@@ -107,14 +107,19 @@ func warningsOf(t *testing.T, name, text string) []policies.Warning {
 	return snapshot.Warnings()
 }
 
-// A drop-in disables what another file says, since it cannot take it away; what
-// a drop-in says of a section that the main file disables has no effect.
+// A drop-in disables what an earlier file says, since it cannot take it away; what
+// a drop-in says of a section that an earlier file disables has no effect.
 func TestDisabledByADropin(t *testing.T) {
 	on := "version: 1\nupstreams:\n  a:\n    match: [{host: a}]\n    bulkhead: {max_concurrent: 3}\n"
 	off := "version: 1\nupstreams:\n  a:\n    match: [{host: a}]\n    bulkhead: {disabled: true}\n"
-	dir := write(t, map[string]string{"on.yaml": on, "off.yaml": off, "on.d/10.yaml": on, "off.d/10.yaml": off})
+	dir := write(t, map[string]string{"on.yaml": on, "off.yaml": off, "on.d/10.yaml": on, "off.d/10.yaml": off,
+		"on-off.d/10.yaml": on, "on-off.d/20.yaml": off, "off-on.d/10.yaml": off, "off-on.d/20.yaml": on, "neither.yaml": "version: 1\nupstreams:\n  a: {}\n"})
 	for _, c := range []struct{ file, dropins, want string }{
 		{"on.yaml", "off.d", ""},
+		{"neither.yaml", "on-off.d", ""},
+		{"on.yaml", "on-off.d", ""},
+		{"neither.yaml", "off-on.d", "off-on.d/20.yaml:5:32: warning: upstreams.a.bulkhead.max_concurrent: bulkhead is disabled"},
+		{"on.yaml", "off-on.d", "off-on.d/20.yaml:5:32: warning: upstreams.a.bulkhead.max_concurrent: bulkhead is disabled"},
 		{"off.yaml", "on.d", "on.d/10.yaml:5:32: warning: upstreams.a.bulkhead.max_concurrent: bulkhead is disabled"},
 	} {
 		s, err := Load(filepath.Join(dir, c.file), filepath.Join(dir, c.dropins))
