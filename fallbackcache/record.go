@@ -17,7 +17,7 @@ type recorder struct {
 
 	entry *entry // nil once the recording is given up or done
 	over  []*entry
-	stamp stamp
+	asked Stamp
 	want  int64 // length of the body, negative when not known
 	limit int64
 	buf   []byte
@@ -31,12 +31,12 @@ type recorder struct {
 	closed atomic.Bool // Close may run beside Read
 }
 
-func record(c *Cache, e *entry, over []*entry, stamp stamp, resp *http.Response, limit int64) (*http.Response, *recorder) {
+func record(c *Cache, e *entry, over []*entry, asked Stamp, resp *http.Response, limit int64) (*http.Response, *recorder) {
 	out := new(http.Response)
 	*out = *resp
 	r := &recorder{
 		body: resp.Body, from: resp, to: out,
-		entry: e, over: over, stamp: stamp,
+		entry: e, over: over, asked: asked,
 		want: resp.ContentLength, limit: limit,
 		cache: c, room: &room{memory: &c.memory},
 	}
@@ -93,7 +93,7 @@ func (r *recorder) Read(p []byte) (int, error) {
 		}
 		r.room.release()
 		e.complete(slices.Clip(body))
-		fate = r.cache.put(e, r.over, r.stamp)
+		fate = r.cache.put(e, r.over, r.asked)
 		if r.flight != nil {
 			r.flight.end(true)
 		}

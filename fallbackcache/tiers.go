@@ -8,9 +8,34 @@ import (
 // The memory answers, where the disk has not changed since it was filled; else
 // the disk does. These are all the ways to either.
 
-// stamp is the state of a URI when it was asked for, which storing the answer
-// compares: what was changed in between is not stored.
-type stamp struct{ memory, drops uint64 }
+// Stamp is the state of a URI when it was asked for, which storing the answer
+// compares: what was changed in between is not stored. The zero value knows
+// nothing of the time before the response arrived.
+type Stamp struct{ memory, drops uint64 }
+
+// Stamp is to be taken before req is sent, and given to [Cache.KeepAnd] or
+// [Cache.Confirm] with the response: the origin may have made that before
+// another request changed it, here or in a process with the same Dir. Without Dir
+// it allocates nothing.
+func (c *Cache) Stamp(req *http.Request) (s Stamp) {
+	c.ready()
+	s.memory = c.memory.glance()
+	if d := c.onDisk(); d != nil {
+		if uri, ok := target(req); ok {
+			at, _ := d.changed(uri)
+			s.drops = at.drops
+		}
+	}
+	return s
+}
+
+// since is a stamp as it was taken, or that of now where none was.
+func (c *Cache) since(s Stamp, req *http.Request) Stamp {
+	if s == (Stamp{}) {
+		return c.Stamp(req)
+	}
+	return s
+}
 
 // onDisk is the disk store, nil where there is none or none to be trusted.
 func (c *Cache) onDisk() *disk {
@@ -42,20 +67,10 @@ func (c *Cache) find(uri string, who audience) []*entry {
 	if found != nil && seen == at {
 		return found
 	}
-	now := c.memory.glance(uri)
+	now := c.memory.glance()
 	loaded := d.load(uri, who)
 	c.memory.install(uri, who, loaded, at, now)
 	return loaded
-}
-
-// glance returns the stamp of a URI.
-func (c *Cache) glance(uri string) (s stamp) {
-	s.memory = c.memory.glance(uri)
-	if d := c.onDisk(); d != nil {
-		at, _ := d.changed(uri)
-		s.drops = at.drops
-	}
-	return s
 }
 
 // mayHold tells whether there may be something for a request, without
@@ -70,7 +85,7 @@ func (c *Cache) mayHold(req *http.Request) bool {
 }
 
 // put stores e, and tells whether it did.
-func (c *Cache) put(e *entry, over []*entry, s stamp) Fate {
+func (c *Cache) put(e *entry, over []*entry, s Stamp) Fate {
 	d := c.onDisk()
 	if d == nil {
 		return c.memory.put(e, over, s.memory, change{})
