@@ -155,12 +155,10 @@ func (d *disk) openFiles() (err error) {
 		return err
 	}
 	if info, err := d.changes.Stat(); err != nil || info.Size() != changePlaces*changeSize {
-		random := make([]byte, changePlaces*changeSize)
-		_, _ = rand.Read(random)
-		if _, err := d.changes.WriteAt(random, 0); err != nil {
+		if err := d.noteAll(); err != nil {
 			return err
 		}
-		if err := d.changes.Truncate(int64(len(random))); err != nil {
+		if err := d.changes.Truncate(changePlaces * changeSize); err != nil {
 			return err
 		}
 	}
@@ -292,6 +290,14 @@ func (d *disk) note(uri string, field int64) error {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
 	_, err := d.changes.WriteAt(b[:], d.changePlace(uri)+field*8)
+	return err
+}
+
+// noteAll does that for all URIs at once.
+func (d *disk) noteAll() error {
+	random := make([]byte, changePlaces*changeSize)
+	_, _ = rand.Read(random)
+	_, err := d.changes.WriteAt(random, 0)
 	return err
 }
 
