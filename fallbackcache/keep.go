@@ -7,8 +7,8 @@ import (
 
 // Keep is told of a response to req that arrived at now. If the rules allow
 // it to be stored, it returns a shallow copy of resp whose body is stored
-// while the caller reads it, and complete only at io.EOF; otherwise resp
-// itself, untouched. What the caller sees is the same either way: status,
+// while the caller reads it, and complete only at io.EOF, or if it is closed
+// after all of its Content-Length has been read; otherwise resp itself, untouched. What the caller sees is the same either way: status,
 // fields, bytes, errors and trailers. A 304 to a request that the caller made
 // conditional refreshes what is stored, and so does the answer to a HEAD, or it
 // tells that what is stored has changed.
