@@ -66,6 +66,10 @@ type Cache struct {
 	// means memory only. If the folder cannot be used, or fails later, the
 	// cache goes on in memory: [Cache.Open] and [Cache.Stats] say so.
 	//
+	// Do not remove the folder while programs use it: they would go on in memory,
+	// and programs that come later would not tell them of changes. [Folder.Purge]
+	// empties it.
+	//
 	// Name one folder in several caches only if their requests go out as the
 	// same user: what is added on the way is not part of what an answer is
 	// found by.

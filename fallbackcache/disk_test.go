@@ -257,12 +257,20 @@ func TestDiskThatCannotBe(t *testing.T) {
 	}
 }
 
-// An answer from the future has an unknown age.
+// An answer from the future has an unknown age, and does not keep new ones out.
 func TestDiskClockSetBack(t *testing.T) {
 	dir := t.TempDir()
 	keep(t, onDisk(t, dir), start, get(t, page), 200, "good", "Cache-Control: max-age=60")
-	if got := found(t, onDisk(t, dir), start.Add(-time.Hour), time.Hour, get(t, page)); got != none {
+	back := start.Add(-2 * time.Hour)
+	c := onDisk(t, dir)
+	if got := found(t, c, back, time.Hour, get(t, page)); got != none {
 		t.Errorf("got %q", got)
+	}
+	keep(t, c, back, get(t, page), 200, "new", "Cache-Control: max-age=60")
+	for _, one := range []*Cache{c, onDisk(t, dir)} {
+		if got := found(t, one, back.Add(time.Minute), time.Hour, get(t, page)); got != "new" {
+			t.Errorf("got %q, want the new one", got)
+		}
 	}
 }
 

@@ -137,7 +137,7 @@ func merge(group []*entry, e *entry, superseded func(*entry) bool) (kept []*entr
 		switch {
 		case !superseded(old) && !old.sameVariant(e):
 			kept = append(kept, old)
-		case newer(old, e):
+		case newer(old, e) && !ahead(old, e):
 			return nil, false
 		}
 	}
