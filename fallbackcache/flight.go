@@ -28,7 +28,8 @@ type Flight struct {
 	began   time.Time
 	behind  bool // a revalidation, for which nobody waits
 	riding  bool // a recorder ends it
-	forSome bool // what was stored may do for others
+	forSome bool // what was to be stored may do for others
+	crossed bool // by a change, so that it was not stored
 
 	// With the lock of flights; stored also after done without.
 	done          chan struct{} // nil: nobody waits
@@ -164,7 +165,7 @@ func (f *Flight) Keep(req *http.Request, resp *http.Response, asked Stamp, now t
 	if s := resp.StatusCode; !f.forSome && s < 500 && s != http.StatusNotModified && s != http.StatusTooManyRequests && s != http.StatusRequestTimeout {
 		f.wasVain(now)
 	}
-	f.end(f.forSome)
+	f.end(f.forSome && !f.crossed)
 	return out
 }
 

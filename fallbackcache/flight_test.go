@@ -190,3 +190,27 @@ func TestFlightOfALargeBody(t *testing.T) {
 		t.Error("the next ones wait again")
 	}
 }
+
+// An answer that was not stored because of a change says nothing of the next
+// ones: they are waited for.
+func TestFlightAcrossAChange(t *testing.T) {
+	for name, body := range map[string]string{"with a body": "before", "without": ""} {
+		cache := new(Cache)
+		req, put := get(t, page), request(t, "PUT", page)
+		leader, _ := cache.Join(req, time.Second, start)
+		follower, leads := cache.Join(req, time.Second, start)
+		if leads || follower == nil {
+			t.Fatalf("%s: the second does not follow", name)
+		}
+		asked := cache.Stamp(req)
+		cache.Invalidate(put, response(t, put, 204, ""))
+		drain(t, leader.Keep(req, response(t, req, 200, body, "Cache-Control: max-age=60"), asked, start, nil))
+		<-follower.Done()
+		if _, ok := follower.Answer(req, nil, time.Hour, start); ok {
+			t.Errorf("%s: the follower got what was made before the change", name)
+		}
+		if f, leads := cache.Join(req, time.Second, start); f == nil || !leads {
+			t.Errorf("%s: the next one is not waited for", name)
+		}
+	}
+}

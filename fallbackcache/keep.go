@@ -95,10 +95,11 @@ func (c *Cache) keep(req *http.Request, resp *http.Response, asked Stamp, now ti
 			return resp, Incomplete
 		}
 		e.complete(nil)
+		fate := c.put(e, over, asked)
 		if f != nil {
-			f.forSome = v.forSome()
+			f.forSome, f.crossed = v.forSome(), fate == Superseded
 		}
-		return resp, c.put(e, over, asked)
+		return resp, fate
 	}
 	out, r := record(c, e, over, asked, resp, c.maxObject())
 	if f != nil && v.forSome() {

@@ -112,7 +112,7 @@ func (r *recorder) store(e *entry) {
 	e.complete(slices.Clip(body))
 	fate := r.cache.put(e, r.over, r.asked)
 	if r.flight != nil {
-		r.flight.end(true)
+		r.flight.end(fate != Superseded)
 	}
 	r.end(fate)
 }
