@@ -285,15 +285,15 @@ func (d *disk) changed(uri string) (c change, ok bool) {
 	return change{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}, true
 }
 
-// note writes a new number for a URI's removals or stores.
-func (d *disk) note(uri string, field int64) error {
+// note writes a new number for a URI's removals or stores, and returns it.
+func (d *disk) note(uri string, field int64) (uint64, error) {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
 	_, err := d.changes.WriteAt(b[:], d.changePlace(uri)+field*8)
-	return err
+	return binary.BigEndian.Uint64(b[:]), err
 }
 
-// noteAll does that for all URIs at once.
+// noteAll writes new ones for all URIs.
 func (d *disk) noteAll() error {
 	random := make([]byte, changePlaces*changeSize)
 	_, _ = rand.Read(random)

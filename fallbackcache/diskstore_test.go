@@ -160,3 +160,57 @@ func TestDiskLockHeld(t *testing.T) {
 	}
 	stopped.disk.let()
 }
+
+// Who reads a file between the word that it is out of date and its removal does
+// not go on giving what was in it.
+func TestDiskReadDuringRemoval(t *testing.T) {
+	dir := t.TempDir()
+	reads, writes := onDisk(t, dir), onDisk(t, dir)
+	put := request(t, "PUT", page)
+	for i := range 300 {
+		keep(t, writes, start, get(t, page), 200, strconv.Itoa(i))
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					reads.Find(get(t, page), time.Hour, start)
+				}
+			}
+		}()
+		writes.Invalidate(put, response(t, put, 204, ""))
+		close(stop)
+		<-done
+		if got := found(t, reads, start, time.Hour, get(t, page)); got != none {
+			t.Fatalf("round %d: %q is still given", i, got)
+		}
+	}
+}
+
+// What is taken out without the lock, which a stopped process has, is not written
+// again by that one when it goes on.
+func TestDiskRemovedBesideAStore(t *testing.T) {
+	dir := t.TempDir()
+	c, stopped := onDisk(t, dir), onDisk(t, dir)
+	keep(t, c, start, get(t, page), 200, "good")
+	req := get(t, page)
+	uri, _ := target(req)
+	asked := stopped.Stamp(req)
+	if !stopped.disk.hold(time.Second) {
+		t.Fatal("no lock")
+	}
+	old := stopped.disk.load(uri, audience{})
+	keep(t, c, start, get(t, page), 200, "secret", "Cache-Control: no-store")
+	if _, _, result, err := stopped.disk.putLocked(old[0], nil, asked.drops); result != putRefused || err != nil {
+		t.Errorf("the store ended as %v, %v", result, err)
+	}
+	stopped.disk.let()
+	for _, who := range []*Cache{c, stopped} {
+		if got := found(t, who, start, time.Hour, get(t, page)); got != none {
+			t.Errorf("what is forbidden is given: %q", got)
+		}
+	}
+}
