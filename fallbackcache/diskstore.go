@@ -151,14 +151,15 @@ func merge(group []*entry, e *entry, superseded func(*entry) bool) (kept []*entr
 // for what is left, all variants go.
 func (d *disk) remove(uri string, who audience, gone []*entry) {
 	shard, name := d.fileName(uri, who)
-	if d.hold(dropWait) {
+	locked := d.hold(dropWait)
+	d.settle(uri, noteDrop) // who has the lock may be about to write them again
+	if locked {
 		defer d.let()
 		left := slices.DeleteFunc(d.load(uri, who), func(e *entry) bool { return slices.ContainsFunc(gone, e.sameVariant) })
 		if len(left) == 0 || d.replace(shard, name, d.encode(left)) != nil {
 			d.mustGo(d.unlink(shard, name))
 		}
 	} else {
-		d.settle(uri, noteDrop) // who has the lock may be about to write them again
 		d.mustGo(d.root.Remove(path(shard, name)))
 	}
 	d.settle(uri, notePut)

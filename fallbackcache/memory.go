@@ -144,6 +144,7 @@ func (m *memory) remove(uri string, who audience, gone []*entry) {
 	if !ok {
 		return
 	}
+	m.mark(uri)
 	m.replace(key, slices.DeleteFunc(slices.Clone(g.variants), func(e *entry) bool {
 		return slices.Contains(gone, e)
 	}), g.seen)
@@ -153,13 +154,18 @@ func (m *memory) remove(uri string, who audience, gone []*entry) {
 func (m *memory) drop(uri string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.mark(uri)
+	for who := range m.uris[uri] {
+		m.replace(groupKey{uri, who}, nil, change{})
+	}
+}
+
+// mark numbers a removal.
+func (m *memory) mark(uri string) {
 	now := m.drops.Add(1)
 	hash := maphash.String(m.seed, uri)
 	for i := range m.dropped {
 		m.dropped[i][dropPlace(hash, i)] = now
-	}
-	for who := range m.uris[uri] {
-		m.replace(groupKey{uri, who}, nil, change{})
 	}
 }
 
