@@ -54,7 +54,7 @@ type disk struct {
 	root     *os.Root
 	shared   bool // by several users
 	key      [32]byte
-	scope    [sha256.Size]byte // of what keeps users apart; see newScope
+	scope    [sha256.Size]byte // of what keeps users apart; see Cache.scope
 	maxBytes int64
 	maxFiles int64
 	maxFile  int64 // none longer is read or written
@@ -306,6 +306,17 @@ const (
 	noteDrop = 0
 	notePut  = 1
 )
+
+// gone tells whether the folder, or its lock, was removed: what we have open is
+// not what others open.
+func (d *disk) gone() bool {
+	ours, err := d.lock.Stat()
+	if err != nil {
+		return false
+	}
+	theirs, err := d.root.Lstat(lockFile)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(ours, theirs)
+}
 
 // fail gives the store up for the rest of this process: it could not be
 // changed, and so it cannot be believed.

@@ -1,6 +1,7 @@
 package fallbackcache
 
 import (
+	"crypto/sha256"
 	"net/http"
 	"slices"
 )
@@ -39,10 +40,14 @@ func (c *Cache) since(s Stamp, req *http.Request) Stamp {
 
 // onDisk is the disk store, nil where there is none or none to be trusted.
 func (c *Cache) onDisk() *disk {
-	if c.disk == nil || c.disk.broken.Load() {
+	d := c.disk
+	if again := c.reopened.Load(); again != nil {
+		d = again
+	}
+	if d == nil || d.broken.Load() {
 		return nil
 	}
-	return c.disk
+	return d
 }
 
 // find returns the variants for this URI and audience.
@@ -91,7 +96,11 @@ func (c *Cache) put(e *entry, over []*entry, s Stamp) Fate {
 		return c.memory.put(e, over, s.memory, change{})
 	}
 	group, at, result := []*entry(nil), change{}, putFailed
-	if !c.memoryOnly(e.who) {
+	switch {
+	case c.memoryOnly(e.who):
+	case d.gone():
+		c.reopen(d) // for the next one: this one was asked for by the old one's numbers
+	default:
 		group, at, result = d.put(e, over, s.drops)
 	}
 	switch result {
@@ -120,9 +129,9 @@ func (c *Cache) drop(uri string) {
 	}
 }
 
-// newScope names what keeps users apart in this Cache. Caches on one folder
-// that do it differently must not see each other's answers.
-func (c *Cache) newScope(d *disk) {
+// scope names what keeps users apart in this Cache. Caches on one folder that do
+// it differently must not see each other's answers.
+func (c *Cache) scope(d *disk) [sha256.Size]byte {
 	names := make([]string, 0, len(c.fields))
 	for name := range c.fields {
 		names = append(names, http.CanonicalHeaderKey(name))
@@ -135,6 +144,5 @@ func (c *Cache) newScope(d *disk) {
 	if c.Shared {
 		parts[0] = "shared" // what was stored before a folder was opened to others is not for them
 	}
-	d.scope = d.hash(parts...)
-	c.secret = d.hash("users", string(d.scope[:]))
+	return d.hash(parts...)
 }
