@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"net/http"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // What the zero value of a Cache means.
@@ -66,6 +68,9 @@ type Cache struct {
 	// means memory only. If the folder cannot be used, or fails later, the
 	// cache goes on in memory: [Cache.Open] and [Cache.Stats] say so.
 	//
+	// [Folder.Purge] empties it. Whose folder is removed goes on with what is in
+	// memory until it next stores an answer, and then makes the folder anew.
+	//
 	// Name one folder in several caches only if their requests go out as the
 	// same user: what is added on the way is not part of what an answer is
 	// found by.
@@ -78,15 +83,16 @@ type Cache struct {
 	MaxDiskBytes int64
 	MaxDiskFiles int64
 
-	once    sync.Once
-	memory  memory
-	flights flights
-	disk    *disk // nil: none
-	opened  error // why not
-	counts  counters
-	secret  [32]byte
-	hashes  sync.Pool       // of hash.Hash, keyed with secret
-	fields  map[string]bool // Credentials, canonical
+	once     sync.Once
+	memory   memory
+	flights  flights
+	disk     *disk                // nil: none
+	opened   error                // why not
+	reopened atomic.Pointer[disk] // in place of disk; nil: that is there
+	counts   counters
+	secret   [32]byte
+	hashes   sync.Pool       // of hash.Hash, keyed with secret
+	fields   map[string]bool // Credentials, canonical
 }
 
 // ready makes the zero value usable.
@@ -124,11 +130,20 @@ func (c *Cache) openDir() {
 	if c.Dir == "" || c.MaxBytes < 0 || c.MaxDiskBytes < 0 || c.MaxDiskFiles < 0 {
 		return
 	}
-	d, err := openDisk(c.Dir, c.Shared)
+	d, err := c.newDisk()
 	if err != nil {
 		c.opened = err
 		c.counts.failed(err)
 		return
+	}
+	c.disk = d
+	c.secret = d.hash("users", string(d.scope[:]))
+}
+
+func (c *Cache) newDisk() (*disk, error) {
+	d, err := openDisk(c.Dir, c.Shared)
+	if err != nil {
+		return nil, err
 	}
 	d.maxBytes, d.maxFiles = c.MaxDiskBytes, c.MaxDiskFiles
 	if d.maxBytes == 0 {
@@ -139,8 +154,26 @@ func (c *Cache) openDir() {
 	}
 	d.maxFile = 4*c.maxObject() + 1<<20 // a few variants, and their fields
 	d.counts = &c.counts
-	c.disk = d
-	c.newScope(d)
+	d.scope = c.scope(d)
+	return d, nil
+}
+
+// reopen makes or enters the store that takes the place of one whose folder was
+// removed under us. What is in memory was read from the old one, and its numbers
+// are not those of the new one, so it is not given any more. The users' hashes
+// stay those of the old one: of answers to requests with credentials this process
+// has its own until it is restarted.
+func (c *Cache) reopen(gone *disk) {
+	now := time.Now().UnixNano()
+	if rest := gone.rest.Load(); rest > now || !gone.rest.CompareAndSwap(rest, now+int64(lockRest)) {
+		return // another does, or has failed a moment ago
+	}
+	d, err := c.newDisk()
+	if err != nil {
+		c.counts.failed(err)
+		return
+	}
+	c.reopened.Store(d)
 }
 
 // maxObject is the longest body that is recorded.

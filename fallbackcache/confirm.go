@@ -74,14 +74,14 @@ func conditional(h http.Header) bool {
 // resp, the 304 that came because of its Condition, and refreshes what is
 // stored (RFC 9111, section 4.3.4). The 304's body remains the caller's to
 // close.
-func (c *Cache) Confirm(req *http.Request, a *Answer, resp *http.Response, now time.Time) *http.Response {
-	out, _ := c.confirm(req, a, resp, now)
+func (c *Cache) Confirm(req *http.Request, a *Answer, resp *http.Response, asked Stamp, now time.Time) *http.Response {
+	out, _ := c.confirm(req, a, resp, asked, now)
 	return out
 }
 
-func (c *Cache) confirm(req *http.Request, a *Answer, resp *http.Response, now time.Time) (*http.Response, *entry) {
+func (c *Cache) confirm(req *http.Request, a *Answer, resp *http.Response, asked Stamp, now time.Time) (*http.Response, *entry) {
 	c.ready()
-	e := c.refresh(req, resp, now)
+	e := c.refresh(req, resp, asked, now)
 	if e == nil || weak(e.etag) != weak(a.entry.etag) {
 		// The 304 does not say well enough which answer it means, to refresh
 		// what is stored. It came for this one all the same.

@@ -23,12 +23,12 @@ func TestNotStoredAllocatesNothing(t *testing.T) {
 			if _, ok := cache.Find(req, time.Hour, start); ok {
 				stored++
 			}
-			if cache.Keep(req, resp, start) != resp {
+			if cache.KeepAnd(req, resp, cache.Stamp(req), start, nil) != resp {
 				stored++
 			}
 		})
 		if n != 0 || stored != 0 {
-			t.Errorf("%s: Find and Keep make %v allocations, %d of them found or stored something; want none", name, n, stored)
+			t.Errorf("%s: Find, Stamp and Keep make %v allocations, %d of them found or stored something; want none", name, n, stored)
 		}
 	}
 }

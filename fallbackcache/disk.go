@@ -54,7 +54,7 @@ type disk struct {
 	root     *os.Root
 	shared   bool // by several users
 	key      [32]byte
-	scope    [sha256.Size]byte // of what keeps users apart; see newScope
+	scope    [sha256.Size]byte // of what keeps users apart; see Cache.scope
 	maxBytes int64
 	maxFiles int64
 	maxFile  int64 // none longer is read or written
@@ -155,12 +155,10 @@ func (d *disk) openFiles() (err error) {
 		return err
 	}
 	if info, err := d.changes.Stat(); err != nil || info.Size() != changePlaces*changeSize {
-		random := make([]byte, changePlaces*changeSize)
-		_, _ = rand.Read(random)
-		if _, err := d.changes.WriteAt(random, 0); err != nil {
+		if err := d.noteAll(); err != nil {
 			return err
 		}
-		if err := d.changes.Truncate(int64(len(random))); err != nil {
+		if err := d.changes.Truncate(changePlaces * changeSize); err != nil {
 			return err
 		}
 	}
@@ -287,11 +285,19 @@ func (d *disk) changed(uri string) (c change, ok bool) {
 	return change{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}, true
 }
 
-// note writes a new number for a URI's removals or stores.
-func (d *disk) note(uri string, field int64) error {
+// note writes a new number for a URI's removals or stores, and returns it.
+func (d *disk) note(uri string, field int64) (uint64, error) {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
 	_, err := d.changes.WriteAt(b[:], d.changePlace(uri)+field*8)
+	return binary.BigEndian.Uint64(b[:]), err
+}
+
+// noteAll writes new ones for all URIs.
+func (d *disk) noteAll() error {
+	random := make([]byte, changePlaces*changeSize)
+	_, _ = rand.Read(random)
+	_, err := d.changes.WriteAt(random, 0)
 	return err
 }
 
@@ -300,6 +306,17 @@ const (
 	noteDrop = 0
 	notePut  = 1
 )
+
+// gone tells whether the folder, or its lock, was removed: what we have open is
+// not what others open.
+func (d *disk) gone() bool {
+	ours, err := d.lock.Stat()
+	if err != nil {
+		return false
+	}
+	theirs, err := d.root.Lstat(lockFile)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(ours, theirs)
+}
 
 // fail gives the store up for the rest of this process: it could not be
 // changed, and so it cannot be believed.

@@ -49,28 +49,24 @@ func (d *disk) put(e *entry, over []*entry, drops uint64) (group []*entry, at ch
 		return nil, at, putFailed
 	}
 	defer d.let()
-	group, result, err := d.putLocked(e, over, drops)
+	group, puts, result, err := d.putLocked(e, over, drops)
 	if err != nil {
 		d.counts.failed(err)
 		d.rest.Store(now + int64(lockRest))
 		return nil, at, putFailed
 	}
-	at, ok := d.changed(e.uri)
-	if !ok {
-		return nil, at, putFailed
-	}
-	return group, at, result
+	return group, change{drops, puts}, result
 }
 
-func (d *disk) putLocked(e *entry, over []*entry, drops uint64) ([]*entry, putResult, error) {
+func (d *disk) putLocked(e *entry, over []*entry, drops uint64) (group []*entry, puts uint64, result putResult, err error) {
 	if at, ok := d.changed(e.uri); !ok || at.drops != drops {
-		return nil, putRefused, nil
+		return nil, 0, putRefused, nil
 	}
 	kept, ok := merge(d.load(e.uri, e.who), e, func(old *entry) bool {
 		return slices.ContainsFunc(over, old.sameVariant)
 	})
 	if !ok {
-		return nil, putRefused, nil
+		return nil, 0, putRefused, nil
 	}
 	text := d.encode(kept)
 	for len(kept) > 1 && int64(len(text)) > d.maxFile {
@@ -78,19 +74,24 @@ func (d *disk) putLocked(e *entry, over []*entry, drops uint64) ([]*entry, putRe
 		text = d.encode(kept)
 	}
 	if charge(int64(len(text))) > d.maxBytes/2 || int64(len(text)) > d.maxFile {
-		return nil, putFailed, nil
+		return nil, 0, putFailed, nil
 	}
 	shard, name := d.fileName(e.uri, e.who)
 	if err := d.replace(shard, name, text); err != nil {
-		return nil, putFailed, err
+		return nil, 0, putFailed, err
+	}
+	if puts, err = d.note(e.uri, notePut); err != nil {
+		return nil, 0, putFailed, errors.Join(err, d.unlink(shard, name))
 	}
 	// A removal that could not have the lock goes on without it. It says so
 	// before it looks for files, so one of the two sees the other.
 	if at, ok := d.changed(e.uri); !ok || at.drops != drops {
-		return nil, putRefused, d.unlink(shard, name)
+		err := d.unlink(shard, name)
+		d.settle(e.uri, notePut)
+		return nil, 0, putRefused, err
 	}
 	d.counts.stored.Add(1)
-	return kept, putDone, d.note(e.uri, notePut)
+	return kept, puts, putDone, nil
 }
 
 // replace writes a file, in the place of one that may be there. The lock must
@@ -137,7 +138,7 @@ func merge(group []*entry, e *entry, superseded func(*entry) bool) (kept []*entr
 		switch {
 		case !superseded(old) && !old.sameVariant(e):
 			kept = append(kept, old)
-		case newer(old, e):
+		case newer(old, e) && !ahead(old, e):
 			return nil, false
 		}
 	}
@@ -150,7 +151,9 @@ func merge(group []*entry, e *entry, superseded func(*entry) bool) (kept []*entr
 // for what is left, all variants go.
 func (d *disk) remove(uri string, who audience, gone []*entry) {
 	shard, name := d.fileName(uri, who)
-	if d.hold(dropWait) {
+	locked := d.hold(dropWait)
+	d.settle(uri, noteDrop) // who has the lock may be about to write them again
+	if locked {
 		defer d.let()
 		left := slices.DeleteFunc(d.load(uri, who), func(e *entry) bool { return slices.ContainsFunc(gone, e.sameVariant) })
 		if len(left) == 0 || d.replace(shard, name, d.encode(left)) != nil {
@@ -163,7 +166,8 @@ func (d *disk) remove(uri string, who audience, gone []*entry) {
 }
 
 // drop takes out all that is stored for a URI, whoever may see it. Without the
-// lock the account is put right when the shard's turn comes.
+// lock the account is put right when the shard's turn comes. It is told before,
+// to those who store, and after, to those who have read what was still there.
 func (d *disk) drop(uri string) {
 	unlink := d.unlink
 	if d.hold(dropWait) {
@@ -177,6 +181,7 @@ func (d *disk) drop(uri string) {
 	for _, name := range names {
 		d.mustGo(unlink(shard, name))
 	}
+	d.settle(uri, notePut)
 }
 
 // mustGo takes the error of a removal.
@@ -188,7 +193,7 @@ func (d *disk) mustGo(err error) {
 
 // settle tells other processes of a change to a URI.
 func (d *disk) settle(uri string, field int64) {
-	if err := d.note(uri, field); err != nil {
+	if _, err := d.note(uri, field); err != nil {
 		d.fail(err)
 	}
 }

@@ -145,6 +145,14 @@ func choose(variants []*entry, h http.Header) *entry {
 	return best
 }
 
+// ahead tells of an entry whose clock has been set back since, as it seems: it
+// came long after a call that has ended now. It must not hold its place until then.
+func ahead(old, e *entry) bool {
+	return old.fresh.arrived.Round(0).Sub(e.fresh.arrived.Round(0)) > longestCall
+}
+
+const longestCall = time.Hour
+
 // newer orders by generation, as far as a Date tells it, then by arrival.
 func newer(a, b *entry) bool {
 	if order := cmp.Compare(a.generated().Unix(), b.generated().Unix()); order != 0 {

@@ -37,15 +37,15 @@ func (f Fate) String() string {
 // pending is the fate of what is still being read.
 const pending = fates
 
-// KeepAnd is Keep that tells, once, what became of the response: before it
+// KeepAnd is Keep for what was asked for at the given stamp, and tells, once, what became of the response: before it
 // returns, or while the caller reads or closes the body. Told is called without
 // locks held; nil is nobody.
-func (c *Cache) KeepAnd(req *http.Request, resp *http.Response, now time.Time, told func(Fate)) *http.Response {
-	return c.keepAnd(req, resp, now, nil, told)
+func (c *Cache) KeepAnd(req *http.Request, resp *http.Response, asked Stamp, now time.Time, told func(Fate)) *http.Response {
+	return c.keepAnd(req, resp, asked, now, nil, told)
 }
 
-func (c *Cache) keepAnd(req *http.Request, resp *http.Response, now time.Time, f *Flight, told func(Fate)) *http.Response {
-	out, fate := c.keep(req, resp, now, f)
+func (c *Cache) keepAnd(req *http.Request, resp *http.Response, asked Stamp, now time.Time, f *Flight, told func(Fate)) *http.Response {
+	out, fate := c.keep(req, resp, asked, now, f)
 	if fate == pending {
 		out.Body.(*recorder).told = told
 		return out

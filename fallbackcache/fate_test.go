@@ -76,7 +76,7 @@ func TestFates(t *testing.T) {
 				c.sent(req, resp)
 			}
 			var told []Fate
-			out := cache.KeepAnd(req, resp, start, func(f Fate) { told = append(told, f) })
+			out := cache.KeepAnd(req, resp, Stamp{}, start, func(f Fate) { told = append(told, f) })
 			if c.then == nil {
 				c.then = read
 			}
@@ -103,7 +103,7 @@ func TestFateOfWhatWasChanged(t *testing.T) {
 	var cache Cache
 	req := get(t, page)
 	fate := fates
-	out := cache.KeepAnd(req, response(t, req, 200, "body", "Cache-Control: max-age=60"), start, func(f Fate) { fate = f })
+	out := cache.KeepAnd(req, response(t, req, 200, "body", "Cache-Control: max-age=60"), Stamp{}, start, func(f Fate) { fate = f })
 	cache.Invalidate(request(t, "PUT", page), response(t, request(t, "PUT", page), 200, ""))
 	drain(t, out)
 	if fate != Superseded {
@@ -131,7 +131,7 @@ func TestStats(t *testing.T) {
 	}
 	req := numbered(t, 9)
 	req.Header = a.Condition(req)
-	drain(t, cache.Confirm(numbered(t, 9), a, response(t, req, 304, "", `ETag: "1"`), start))
+	drain(t, cache.Confirm(numbered(t, 9), a, response(t, req, 304, "", `ETag: "1"`), Stamp{}, start))
 	s = cache.Stats()
 	if s.Fresh != 1 || s.Stale != 1 || s.Confirmed != 1 || s.Hits != 3 || s.Misses != 1 || s.DiskFiles != 0 {
 		t.Errorf("after a fresh, a stale, a missed and a confirmed one: %+v", s)
@@ -150,7 +150,7 @@ func TestFateWhereNothingIsHeld(t *testing.T) {
 	} {
 		cache, req := new(Cache), get(t, page)
 		var told []Fate
-		drain(t, cache.KeepAnd(req, response(t, req, 200, "body", "Cache-Control: "+said), start, func(f Fate) { told = append(told, f) }))
+		drain(t, cache.KeepAnd(req, response(t, req, 200, "body", "Cache-Control: "+said), Stamp{}, start, func(f Fate) { told = append(told, f) }))
 		if !slices.Equal(told, []Fate{want}) {
 			t.Errorf("%s: told %v, want %v", said, told, want)
 		}

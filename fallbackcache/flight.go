@@ -26,10 +26,10 @@ type Flight struct {
 	cache   *Cache
 	key     uint64
 	began   time.Time
-	stamp   stamp // when it began: what is changed after that is not stored
-	behind  bool  // a revalidation, for which nobody waits
-	riding  bool  // a recorder ends it
-	forSome bool  // what was stored may do for others
+	behind  bool // a revalidation, for which nobody waits
+	riding  bool // a recorder ends it
+	forSome bool // what was to be stored may do for others
+	crossed bool // by a change, so that it was not stored
 
 	// With the lock of flights; stored also after done without.
 	done          chan struct{} // nil: nobody waits
@@ -64,7 +64,7 @@ func (c *Cache) Join(req *http.Request, wait time.Duration, now time.Time) (f *F
 		return nil, false
 	}
 	if f, leads = c.flights.join(k, wait, now); leads {
-		f.lead(c, req)
+		f.cache = c
 	}
 	return f, leads
 }
@@ -105,7 +105,7 @@ func (c *Cache) Revalidate(req *http.Request, now time.Time) (f *Flight, busy bo
 		return nil, false
 	}
 	if f, busy = c.flights.revalidate(k.key, now); f != nil {
-		f.lead(c, req)
+		f.cache = c
 		c.counts.revalidations.Add(1)
 	}
 	if busy {
@@ -131,15 +131,6 @@ func (l *flights) revalidate(key uint64, now time.Time) (f *Flight, busy bool) {
 	return f, false
 }
 
-// lead makes the flight ready for its call.
-func (f *Flight) lead(c *Cache, req *http.Request) {
-	f.cache = c
-	var space [256]byte
-	if uri, ok := appendTarget(space[:0], req); ok {
-		f.stamp = c.glance(string(uri))
-	}
-}
-
 // Done is closed when the answer is stored whole, or it is certain that it will
 // not be. It is for followers.
 func (f *Flight) Done() <-chan struct{} { return f.done }
@@ -162,8 +153,8 @@ func (f *Flight) Answer(req *http.Request, before *Answer, maxStale time.Duratio
 
 // Keep is [Cache.KeepAnd] for the call that leads. The flight ends with the
 // response's body, or at once where that is for nobody else.
-func (f *Flight) Keep(req *http.Request, resp *http.Response, now time.Time, told func(Fate)) *http.Response {
-	out := f.cache.keepAnd(req, resp, now, f, told)
+func (f *Flight) Keep(req *http.Request, resp *http.Response, asked Stamp, now time.Time, told func(Fate)) *http.Response {
+	out := f.cache.keepAnd(req, resp, asked, now, f, told)
 	if f.riding || f.forSome {
 		f.wasNotVain()
 	}
@@ -174,13 +165,13 @@ func (f *Flight) Keep(req *http.Request, resp *http.Response, now time.Time, tol
 	if s := resp.StatusCode; !f.forSome && s < 500 && s != http.StatusNotModified && s != http.StatusTooManyRequests && s != http.StatusRequestTimeout {
 		f.wasVain(now)
 	}
-	f.end(f.forSome)
+	f.end(f.forSome && !f.crossed)
 	return out
 }
 
 // Confirm is [Cache.Confirm] for the call that leads, and ends the flight.
-func (f *Flight) Confirm(req *http.Request, a *Answer, resp *http.Response, now time.Time) *http.Response {
-	out, e := f.cache.confirm(req, a, resp, now)
+func (f *Flight) Confirm(req *http.Request, a *Answer, resp *http.Response, asked Stamp, now time.Time) *http.Response {
+	out, e := f.cache.confirm(req, a, resp, asked, now)
 	next := e.answer(now)
 	if e.permit(next, true, 0, requestControl{}); next.Immediate {
 		f.wasNotVain()

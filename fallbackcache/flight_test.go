@@ -9,7 +9,7 @@ import (
 )
 
 // The budget allows 3 allocations for a request of which nothing is stored, with
-// serve_fresh too: a flight, and its URI.
+// serve_fresh too: a flight.
 func TestFlightAllocations(t *testing.T) {
 	cache := new(Cache)
 	req := get(t, page, "Accept: application/json", "Authorization: Bearer x")
@@ -17,13 +17,13 @@ func TestFlightAllocations(t *testing.T) {
 	now := start
 	fly := func() {
 		if f, leads := cache.Join(req, time.Second, now); leads {
-			f.Keep(req, resp, now, nil)
+			f.Keep(req, resp, Stamp{}, now, nil)
 		}
 	}
 	for name, c := range map[string]struct {
 		step time.Duration
 		most float64
-	}{"of which nothing is known": {vainTime, 2}, "whose answers are for nobody else": {0, 0}} {
+	}{"of which nothing is known": {vainTime, 1}, "whose answers are for nobody else": {0, 0}} {
 		n := testing.AllocsPerRun(100, func() {
 			now = now.Add(c.step)
 			cache.Look(req, time.Hour, now)
@@ -49,7 +49,7 @@ func BenchmarkJoin(b *testing.B) {
 				now = now.Add(step)
 				f, leads := cache.Join(req, time.Second, now)
 				if leads {
-					f.Keep(req, resp, now, nil)
+					f.Keep(req, resp, Stamp{}, now, nil)
 				}
 			}
 		})
@@ -123,7 +123,7 @@ func TestFlightOfAForgottenBody(t *testing.T) {
 	cache := new(Cache)
 	req := get(t, page)
 	f, _ := cache.Join(req, time.Hour, start)
-	f.Keep(req, response(t, req, 200, "good", "Cache-Control: max-age=60"), start, nil)
+	f.Keep(req, response(t, req, 200, "good", "Cache-Control: max-age=60"), Stamp{}, start, nil)
 	if _, leads := cache.Join(req, time.Hour, start); leads {
 		t.Fatal("it ended before its body")
 	}
@@ -145,7 +145,7 @@ func TestVain(t *testing.T) {
 	for n := range 3 * vainKeys {
 		req := get(t, fmt.Sprint("http://upstream.test/", n))
 		f, _ := cache.Join(req, time.Second, start)
-		f.Keep(req, response(t, req, 200, "", "Cache-Control: no-store"), start, nil)
+		f.Keep(req, response(t, req, 200, "", "Cache-Control: no-store"), Stamp{}, start, nil)
 		if f, _ := cache.Join(req, time.Second, start.Add(vainTime-1)); f != nil {
 			t.Fatalf("%d: waited for", n)
 		}
@@ -171,7 +171,7 @@ func TestFlightOfALargeBody(t *testing.T) {
 	}
 	resp := response(t, req, 200, "0123456789x", "Cache-Control: max-age=60")
 	resp.ContentLength = -1
-	body := f.Keep(req, resp, start, nil).Body
+	body := f.Keep(req, resp, Stamp{}, start, nil).Body
 	for range 2 {
 		select {
 		case <-f.Done():
@@ -188,5 +188,29 @@ func TestFlightOfALargeBody(t *testing.T) {
 	}
 	if f, _ := cache.Join(req, time.Hour, start); f != nil {
 		t.Error("the next ones wait again")
+	}
+}
+
+// An answer that was not stored because of a change says nothing of the next
+// ones: they are waited for.
+func TestFlightAcrossAChange(t *testing.T) {
+	for name, body := range map[string]string{"with a body": "before", "without": ""} {
+		cache := new(Cache)
+		req, put := get(t, page), request(t, "PUT", page)
+		leader, _ := cache.Join(req, time.Second, start)
+		follower, leads := cache.Join(req, time.Second, start)
+		if leads || follower == nil {
+			t.Fatalf("%s: the second does not follow", name)
+		}
+		asked := cache.Stamp(req)
+		cache.Invalidate(put, response(t, put, 204, ""))
+		drain(t, leader.Keep(req, response(t, req, 200, body, "Cache-Control: max-age=60"), asked, start, nil))
+		<-follower.Done()
+		if _, ok := follower.Answer(req, nil, time.Hour, start); ok {
+			t.Errorf("%s: the follower got what was made before the change", name)
+		}
+		if f, leads := cache.Join(req, time.Second, start); f == nil || !leads {
+			t.Errorf("%s: the next one is not waited for", name)
+		}
 	}
 }

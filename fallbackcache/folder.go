@@ -157,9 +157,13 @@ func (d *disk) inspect(shard int, one fs.DirEntry) (found []Listed, err error) {
 
 // Purge removes, for all users, the answers to every URL of which match finds
 // one to be removed, and files that are no answers. Nil matches all. It
-// returns how many answers matched. Caches that use the folder forget them at
-// once.
+// returns how many answers matched. Caches that use the folder forget at once
+// all that they have in memory, also of what has no file, and store nothing that
+// they have asked for and not stored yet.
 func (f *Folder) Purge(match func(Listed) bool) (n int, err error) {
+	if err := f.disk.noteAll(); err != nil {
+		return 0, fmt.Errorf("fallbackcache: %w", err)
+	}
 	for shard := range shards {
 		dir, err := fs.ReadDir(f.disk.root.FS(), shardName(shard))
 		if err != nil {

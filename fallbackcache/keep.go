@@ -7,8 +7,8 @@ import (
 
 // Keep is told of a response to req that arrived at now. If the rules allow
 // it to be stored, it returns a shallow copy of resp whose body is stored
-// while the caller reads it, and complete only at io.EOF; otherwise resp
-// itself, untouched. What the caller sees is the same either way: status,
+// while the caller reads it, and complete only at io.EOF, or if it is closed
+// after all of its Content-Length has been read; otherwise resp itself, untouched. What the caller sees is the same either way: status,
 // fields, bytes, errors and trailers. A 304 to a request that the caller made
 // conditional refreshes what is stored, and so does the answer to a HEAD, or it
 // tells that what is stored has changed.
@@ -18,26 +18,29 @@ import (
 // caller must not change req before the response's body is closed, as
 // [http.RoundTripper] demands.
 //
+// What was changed while the response was on its way is for [Cache.KeepAnd] to
+// see; Keep looks at the time between headers and end of the body only.
+//
 // No failure removes anything. What does, besides newer answers: a good
 // response that forbids storing or reuse, and 401 or 403.
 func (c *Cache) Keep(req *http.Request, resp *http.Response, now time.Time) *http.Response {
-	return c.KeepAnd(req, resp, now, nil)
+	return c.KeepAnd(req, resp, Stamp{}, now, nil)
 }
 
 // keep is Keep for a flight, which may be nil.
-func (c *Cache) keep(req *http.Request, resp *http.Response, now time.Time, f *Flight) (*http.Response, Fate) {
+func (c *Cache) keep(req *http.Request, resp *http.Response, asked Stamp, now time.Time, f *Flight) (*http.Response, Fate) {
 	if resp == nil || resp.Body == nil {
 		return resp, Uncacheable
 	}
 	if req.Method == http.MethodHead {
-		c.hear(req, resp, now)
+		c.hear(req, resp, asked, now)
 		return resp, Uncacheable
 	}
 	if !isGet(req) {
 		return resp, Uncacheable
 	}
 	if resp.StatusCode == http.StatusNotModified {
-		if c.refresh(req, resp, now) == nil {
+		if c.refresh(req, resp, asked, now) == nil {
 			return resp, Uncacheable
 		}
 		return resp, Stored
@@ -62,10 +65,7 @@ func (c *Cache) keep(req *http.Request, resp *http.Response, now time.Time, f *F
 	if !ok {
 		return resp, ByRequest
 	}
-	stamp := c.glance(uri)
-	if f != nil {
-		stamp = f.stamp
-	}
+	asked = c.since(asked, req)
 	rh := canonical(req.Header)
 	if len(rh["Range"]) > 0 || readRequest(rh).noStore {
 		return resp, ByRequest
@@ -95,12 +95,13 @@ func (c *Cache) keep(req *http.Request, resp *http.Response, now time.Time, f *F
 			return resp, Incomplete
 		}
 		e.complete(nil)
+		fate := c.put(e, over, asked)
 		if f != nil {
-			f.forSome = v.forSome()
+			f.forSome, f.crossed = v.forSome(), fate == Superseded
 		}
-		return resp, c.put(e, over, stamp)
+		return resp, fate
 	}
-	out, r := record(c, e, over, stamp, resp, c.maxObject())
+	out, r := record(c, e, over, asked, resp, c.maxObject())
 	if f != nil && v.forSome() {
 		r.ride(f)
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
@@ -34,7 +35,7 @@ type memory struct {
 	// after it. Of two URIs that share all of them one costs the other a
 	// store, never a wrong answer.
 	seed    maphash.Seed
-	drops   uint64 // invalidations so far: the stamp
+	drops   atomic.Uint64 // invalidations so far, and one: the stamp. Written with the lock
 	dropped [dropHashes][]uint64
 }
 
@@ -63,6 +64,7 @@ func (m *memory) open() {
 	m.groups, _ = simplelru.NewLRU[groupKey, *group](math.MaxInt, nil) // it refuses sizes below 1 only
 	m.uris = map[string]map[audience]bool{}
 	m.seed = maphash.MakeSeed()
+	m.drops.Store(1)
 	for i := range m.dropped {
 		m.dropped[i] = make([]uint64, dropPlaces)
 	}
@@ -95,12 +97,8 @@ func (m *memory) install(uri string, who audience, variants []*entry, at change,
 	m.makeRoom()
 }
 
-// glance returns the stamp that put wants of one who begins to record now.
-func (m *memory) glance(uri string) (stamp uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.drops
-}
+// glance returns the stamp that put wants of what is asked for now. It is not 0.
+func (m *memory) glance() (stamp uint64) { return m.drops.Load() }
 
 // holds tells whether anything is stored for a URI.
 func (m *memory) holds(uri []byte) bool {
@@ -146,6 +144,7 @@ func (m *memory) remove(uri string, who audience, gone []*entry) {
 	if !ok {
 		return
 	}
+	m.mark(uri)
 	m.replace(key, slices.DeleteFunc(slices.Clone(g.variants), func(e *entry) bool {
 		return slices.Contains(gone, e)
 	}), g.seen)
@@ -155,19 +154,24 @@ func (m *memory) remove(uri string, who audience, gone []*entry) {
 func (m *memory) drop(uri string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.drops++
-	hash := maphash.String(m.seed, uri)
-	for i := range m.dropped {
-		m.dropped[i][dropPlace(hash, i)] = m.drops
-	}
+	m.mark(uri)
 	for who := range m.uris[uri] {
 		m.replace(groupKey{uri, who}, nil, change{})
 	}
 }
 
+// mark numbers a removal.
+func (m *memory) mark(uri string) {
+	now := m.drops.Add(1)
+	hash := maphash.String(m.seed, uri)
+	for i := range m.dropped {
+		m.dropped[i][dropPlace(hash, i)] = now
+	}
+}
+
 // droppedSince tells whether a URI may have been dropped after the stamp.
 func (m *memory) droppedSince(uri string, stamp uint64) bool {
-	if m.drops == stamp {
+	if m.drops.Load() == stamp {
 		return false
 	}
 	hash := maphash.String(m.seed, uri)

@@ -10,14 +10,16 @@ import (
 
 // recorder is a response body that is remembered while the caller reads it.
 // It asks the body for nothing the caller did not ask for, and passes on
-// exactly what came. What the caller did not read to its end is not stored.
+// exactly what came. What the caller did not read to its end is not stored; of a
+// body of known length its last byte will do: over HTTP/2 its end comes in a Read
+// of its own, which who decodes JSON does not make.
 type recorder struct {
 	body     io.ReadCloser
 	from, to *http.Response // the base's response, and the caller's copy
 
 	entry *entry // nil once the recording is given up or done
 	over  []*entry
-	stamp stamp
+	asked Stamp
 	want  int64 // length of the body, negative when not known
 	limit int64
 	buf   []byte
@@ -26,17 +28,19 @@ type recorder struct {
 
 	flight *Flight // that ends with the recording; nil: none
 
+	ready atomic.Pointer[entry] // all has come but the end: Close may store it
+
 	told   func(Fate)
 	ended  atomic.Bool
 	closed atomic.Bool // Close may run beside Read
 }
 
-func record(c *Cache, e *entry, over []*entry, stamp stamp, resp *http.Response, limit int64) (*http.Response, *recorder) {
+func record(c *Cache, e *entry, over []*entry, asked Stamp, resp *http.Response, limit int64) (*http.Response, *recorder) {
 	out := new(http.Response)
 	*out = *resp
 	r := &recorder{
 		body: resp.Body, from: resp, to: out,
-		entry: e, over: over, stamp: stamp,
+		entry: e, over: over, asked: asked,
 		want: resp.ContentLength, limit: limit,
 		cache: c, room: &room{memory: &c.memory},
 	}
@@ -61,6 +65,9 @@ func (r *recorder) ride(f *Flight) {
 func (r *recorder) Read(p []byte) (int, error) {
 	e := r.entry
 	r.entry = nil // so that a panic below leaves nothing half-recorded
+	if e == nil {
+		e = r.ready.Swap(nil)
+	}
 	n, err := r.body.Read(p)
 	if err != nil {
 		// net/http fills unannounced trailers into the response it made.
@@ -80,26 +87,34 @@ func (r *recorder) Read(p []byte) (int, error) {
 		r.end(fate)
 		return n, err
 	}
-	if err == nil {
-		r.entry = e
-		return n, err
-	}
 	// What a trailer adds may be the news that the body is wrong.
-	fate = Incomplete
-	if (r.want < 0 || r.want == int64(len(r.buf))) && len(r.from.Trailer) == 0 {
-		body := r.buf
-		if cap(body) > len(body)+len(body)/8 {
-			body = slices.Clone(body)
-		}
-		r.room.release()
-		e.complete(slices.Clip(body))
-		fate = r.cache.put(e, r.over, r.stamp)
-		if r.flight != nil {
-			r.flight.end(true)
-		}
+	plain := len(r.from.Trailer) == 0
+	switch all := int64(len(r.buf)) == r.want; {
+	case err == nil && all && plain:
+		r.ready.Store(e)
+	case err == nil:
+		r.entry = e
+	case plain && (all || r.want < 0):
+		r.store(e)
+	default:
+		r.end(Incomplete)
+	}
+	return n, err
+}
+
+// store ends the recording with all of the body.
+func (r *recorder) store(e *entry) {
+	body := r.buf
+	if cap(body) > len(body)+len(body)/8 {
+		body = slices.Clone(body)
+	}
+	r.room.release()
+	e.complete(slices.Clip(body))
+	fate := r.cache.put(e, r.over, r.asked)
+	if r.flight != nil {
+		r.flight.end(fate != Superseded)
 	}
 	r.end(fate)
-	return n, err
 }
 
 // whole is the length up to which a body's room is taken at once. More is not
@@ -145,7 +160,12 @@ func (r *recorder) end(fate Fate) {
 
 // Close implements io.Closer.
 func (r *recorder) Close() error {
-	if !r.closed.Swap(true) {
+	if r.closed.Swap(true) {
+		return r.body.Close()
+	}
+	if e := r.ready.Swap(nil); e != nil {
+		r.store(e)
+	} else {
 		r.room.release()
 		if r.flight != nil {
 			r.flight.End()

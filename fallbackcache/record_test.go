@@ -145,6 +145,56 @@ func TestCompleteIsStored(t *testing.T) {
 }
 
 // 101 bodies are also writers; a wrapper would take that away.
+// Who decodes JSON stops at its last byte, and over HTTP/2 the end comes after it.
+// Of a known length that is all; of another nobody knows.
+func TestLastByteOfAKnownLength(t *testing.T) {
+	reset := iotest.ErrReader(errors.New("reset"))
+	for name, c := range map[string]struct {
+		length  int64
+		read    int // before Close
+		rest    io.Reader
+		trailer http.Header
+		want    string
+	}{
+		"all":                        {length: 5, read: 5, want: "whole"},
+		"not all":                    {length: 5, read: 4, want: none},
+		"nothing":                    {length: 5, want: none},
+		"all, and the end":           {length: 5, read: 6, want: "whole"},
+		"all, then a reset":          {length: 5, read: 6, rest: reset, want: none},
+		"all, a reset nobody sees":   {length: 5, read: 5, rest: reset, want: "whole"},
+		"all, then more":             {length: 5, read: 6, rest: strings.NewReader("!"), want: none},
+		"unknown length":             {length: -1, read: 5, want: none},
+		"trailers that were to come": {length: 5, read: 5, trailer: http.Header{"Digest": nil}, want: none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cache := new(Cache)
+			if c.rest == nil {
+				c.rest = strings.NewReader("")
+			}
+			req, resp, body := streamed(t, io.MultiReader(strings.NewReader("whole"), c.rest), c.length)
+			resp.Trailer = c.trailer
+			var fates []Fate
+			got := cache.KeepAnd(req, resp, cache.Stamp(req), start, func(f Fate) { fates = append(fates, f) })
+			for i := range c.read {
+				if n, err := got.Body.Read(make([]byte, 1)); n != 1 && i < 5 {
+					t.Fatalf("byte %d: %d, %v", i, n, err)
+				}
+			}
+			for range 2 {
+				if err := got.Body.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if f := found(t, cache, start, 0, req); f != c.want {
+				t.Errorf("found %q, want %q", f, c.want)
+			}
+			if stored := len(fates) == 1 && fates[0] == Stored; len(fates) != 1 || stored != (c.want != none) || recording(cache) != 0 || body.closed != 2 {
+				t.Errorf("told %v, %d bytes held, closed %d times", fates, recording(cache), body.closed)
+			}
+		})
+	}
+}
+
 func TestSwitchingProtocolsIsNotTouched(t *testing.T) {
 	req := get(t, page, "Connection: Upgrade", "Upgrade: websocket")
 	here, there := net.Pipe()
@@ -269,8 +319,8 @@ func TestManyKeepTheSame(t *testing.T) {
 
 func TestCloseBesideRead(t *testing.T) {
 	cache := new(Cache)
-	for range 100 {
-		req, resp, _ := streamed(t, nil, -1)
+	for i := range 200 {
+		req, resp, _ := streamed(t, nil, []int64{-1, 700}[i%2])
 		resp.Body = io.NopCloser(iotest.OneByteReader(strings.NewReader(strings.Repeat("x", 700))))
 		got := cache.Keep(req, resp, start)
 		var wg sync.WaitGroup

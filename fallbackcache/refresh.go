@@ -11,9 +11,9 @@ import (
 // asked with a validator of its own, and the entry must have the same. It
 // returns the entry as refreshed, nil if there is none. If the 304 forbids
 // storing, what is returned is not stored any more.
-func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) *entry {
+func (c *Cache) refresh(req *http.Request, resp *http.Response, asked Stamp, now time.Time) *entry {
 	rh := canonical(req.Header)
-	uri, who, fit, stamp := c.affected(req, resp, rh)
+	uri, who, fit, asked := c.affected(req, resp, rh, asked)
 	old := choose(fit, rh)
 	h := canonical(resp.Header)
 	if old == nil || !sameValidator(old, h) {
@@ -26,7 +26,7 @@ func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) *
 	case !sameSelection(v.vary, rh, resp.Request):
 		return nil
 	default:
-		c.put(e, fit, stamp)
+		c.put(e, fit, asked)
 	}
 	return e
 }
@@ -34,7 +34,7 @@ func (c *Cache) refresh(req *http.Request, resp *http.Response, now time.Time) *
 // hear is told of the answer to a HEAD: what is stored for the same request is
 // refreshed by it, or has changed and counts as stale from now on (RFC 9111,
 // section 4.3.5).
-func (c *Cache) hear(req *http.Request, resp *http.Response, now time.Time) {
+func (c *Cache) hear(req *http.Request, resp *http.Response, asked Stamp, now time.Time) {
 	if resp.StatusCode != http.StatusOK {
 		return
 	}
@@ -46,38 +46,38 @@ func (c *Cache) hear(req *http.Request, resp *http.Response, now time.Time) {
 	if forOrigin(rh) || conditional(rh) {
 		return
 	}
-	uri, who, fit, stamp := c.affected(req, resp, rh)
+	uri, who, fit, asked := c.affected(req, resp, rh, asked)
 	h := canonical(resp.Header)
 	for _, old := range fit {
 		if !sameHead(old, h) {
 			e := *old
 			e.fresh.lifetime = min(e.fresh.lifetime, e.fresh.ageAt(now))
-			c.put(&e, []*entry{old}, stamp)
+			c.put(&e, []*entry{old}, asked)
 			continue
 		}
 		e, v := c.renewed(old, req, resp, h, now)
 		if !v.keep {
 			c.remove(uri, who, []*entry{old})
 		} else if sameSelection(v.vary, rh, resp.Request) {
-			c.put(e, []*entry{old}, stamp)
+			c.put(e, []*entry{old}, asked)
 		}
 	}
 }
 
 // affected returns the entries that a response without a body may be about:
 // those that its request selects.
-func (c *Cache) affected(req *http.Request, resp *http.Response, rh http.Header) (uri string, who audience, fit []*entry, s stamp) {
+func (c *Cache) affected(req *http.Request, resp *http.Response, rh http.Header, asked Stamp) (uri string, who audience, fit []*entry, since Stamp) {
 	c.ready()
 	uri, ok := plain(req)
 	if !ok {
 		return
 	}
-	s = c.glance(uri)
+	since = c.since(asked, req)
 	if !c.mayHold(req) || len(rh["Range"]) > 0 || readRequest(rh).noStore || !c.sameSender(req, resp.Request, rh) {
 		return
 	}
 	who = c.who(req, rh)
-	return uri, who, fitting(c.find(uri, who), rh), s
+	return uri, who, fitting(c.find(uri, who), rh), since
 }
 
 // renewed is an entry with the fields of h in place of its own (RFC 9111,

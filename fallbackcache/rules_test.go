@@ -2,6 +2,7 @@ package fallbackcache
 
 import (
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -261,5 +262,36 @@ func TestRequestWithBodyIsNotStored(t *testing.T) {
 	keep(t, cache, start, get(t, page), 200, "good", "Cache-Control: max-age=60")
 	if _, ok := cache.Find(search, time.Hour, start); ok {
 		t.Error("a GET with a body was answered from one without")
+	}
+}
+
+// The news that an answer is not for this user any more, or not to be stored, is
+// newer than what was asked for before it and comes after it.
+func TestAskedBeforeARefusal(t *testing.T) {
+	for _, place := range []string{"memory", "disk"} {
+		for name, news := range map[string]struct {
+			status int
+			field  string
+		}{"403": {403, "X: y"}, "no-store": {200, "Cache-Control: no-store"}} {
+			cache := new(Cache)
+			if place == "disk" {
+				if runtime.GOOS == "windows" {
+					continue
+				}
+				cache.Dir = t.TempDir()
+			}
+			keep(t, cache, start, get(t, page), 200, "good")
+			req := get(t, page)
+			asked := cache.Stamp(req)
+			keep(t, cache, start, get(t, page), news.status, "news", news.field)
+			drain(t, cache.KeepAnd(req, response(t, req, 200, "late"), asked, start, nil))
+			if got := found(t, cache, start, time.Hour, req); got != none {
+				t.Errorf("%s, %s: found %q", place, name, got)
+			}
+			keep(t, cache, start, get(t, page), 200, "again")
+			if got := found(t, cache, start, time.Hour, req); got != "again" {
+				t.Errorf("%s, %s: found %q of what was asked for after it", place, name, got)
+			}
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package fallbackcache
 
 import (
+	"crypto/sha256"
 	"net/http"
 	"slices"
 )
@@ -8,16 +9,45 @@ import (
 // The memory answers, where the disk has not changed since it was filled; else
 // the disk does. These are all the ways to either.
 
-// stamp is the state of a URI when it was asked for, which storing the answer
-// compares: what was changed in between is not stored.
-type stamp struct{ memory, drops uint64 }
+// Stamp is the state of a URI when it was asked for, which storing the answer
+// compares: what was changed in between is not stored. The zero value knows
+// nothing of the time before the response arrived.
+type Stamp struct{ memory, drops uint64 }
+
+// Stamp is to be taken before req is sent, and given to [Cache.KeepAnd] or
+// [Cache.Confirm] with the response: the origin may have made that before
+// another request changed it, here or in a process with the same Dir. Without Dir
+// it allocates nothing.
+func (c *Cache) Stamp(req *http.Request) (s Stamp) {
+	c.ready()
+	s.memory = c.memory.glance()
+	if d := c.onDisk(); d != nil {
+		if uri, ok := target(req); ok {
+			at, _ := d.changed(uri)
+			s.drops = at.drops
+		}
+	}
+	return s
+}
+
+// since is a stamp as it was taken, or that of now where none was.
+func (c *Cache) since(s Stamp, req *http.Request) Stamp {
+	if s == (Stamp{}) {
+		return c.Stamp(req)
+	}
+	return s
+}
 
 // onDisk is the disk store, nil where there is none or none to be trusted.
 func (c *Cache) onDisk() *disk {
-	if c.disk == nil || c.disk.broken.Load() {
+	d := c.disk
+	if again := c.reopened.Load(); again != nil {
+		d = again
+	}
+	if d == nil || d.broken.Load() {
 		return nil
 	}
-	return c.disk
+	return d
 }
 
 // find returns the variants for this URI and audience.
@@ -42,20 +72,10 @@ func (c *Cache) find(uri string, who audience) []*entry {
 	if found != nil && seen == at {
 		return found
 	}
-	now := c.memory.glance(uri)
+	now := c.memory.glance()
 	loaded := d.load(uri, who)
 	c.memory.install(uri, who, loaded, at, now)
 	return loaded
-}
-
-// glance returns the stamp of a URI.
-func (c *Cache) glance(uri string) (s stamp) {
-	s.memory = c.memory.glance(uri)
-	if d := c.onDisk(); d != nil {
-		at, _ := d.changed(uri)
-		s.drops = at.drops
-	}
-	return s
 }
 
 // mayHold tells whether there may be something for a request, without
@@ -70,13 +90,17 @@ func (c *Cache) mayHold(req *http.Request) bool {
 }
 
 // put stores e, and tells whether it did.
-func (c *Cache) put(e *entry, over []*entry, s stamp) Fate {
+func (c *Cache) put(e *entry, over []*entry, s Stamp) Fate {
 	d := c.onDisk()
 	if d == nil {
 		return c.memory.put(e, over, s.memory, change{})
 	}
 	group, at, result := []*entry(nil), change{}, putFailed
-	if !c.memoryOnly(e.who) {
+	switch {
+	case c.memoryOnly(e.who):
+	case d.gone():
+		c.reopen(d) // for the next one: this one was asked for by the old one's numbers
+	default:
 		group, at, result = d.put(e, over, s.drops)
 	}
 	switch result {
@@ -105,9 +129,9 @@ func (c *Cache) drop(uri string) {
 	}
 }
 
-// newScope names what keeps users apart in this Cache. Caches on one folder
-// that do it differently must not see each other's answers.
-func (c *Cache) newScope(d *disk) {
+// scope names what keeps users apart in this Cache. Caches on one folder that do
+// it differently must not see each other's answers.
+func (c *Cache) scope(d *disk) [sha256.Size]byte {
 	names := make([]string, 0, len(c.fields))
 	for name := range c.fields {
 		names = append(names, http.CanonicalHeaderKey(name))
@@ -120,6 +144,5 @@ func (c *Cache) newScope(d *disk) {
 	if c.Shared {
 		parts[0] = "shared" // what was stored before a folder was opened to others is not for them
 	}
-	d.scope = d.hash(parts...)
-	c.secret = d.hash("users", string(d.scope[:]))
+	return d.hash(parts...)
 }

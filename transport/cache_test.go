@@ -2,9 +2,14 @@ package transport
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,5 +128,46 @@ func TestOnlyIfCachedWithoutStale(t *testing.T) {
 	req.Header.Set("Cache-Control", "only-if-cached")
 	if resp, err := tr.RoundTrip(req); err != nil || read(t, resp) != "new" || s.count() != 1 {
 		t.Errorf("got %v, %v", resp, err)
+	}
+}
+
+// TestDecodedJSONIsStored: who decodes a body does not ask for its end, which
+// comes after the last byte over HTTP/2.
+func TestDecodedJSONIsStored(t *testing.T) {
+	var down atomic.Bool
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if down.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		body := `{"rate": "` + strings.Repeat("1", 5000) + `"}`
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		io.WriteString(w, body)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	p := once(policies.Policy{Match: []policies.Match{{Host: "127.0.0.1"}}, Fallback: stale(0).Fallback})
+	client := &http.Client{Transport: &Transport{Base: server.Client().Transport, Policies: compile(t, p), Agent: alone(t)}}
+	for _, want := range []Source{FromUpstream, FromStale} {
+		var info Info
+		req, err := http.NewRequestWithContext(WithInfo(t.Context(), &info), "GET", server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rate struct{ Rate string }
+		err = json.NewDecoder(resp.Body).Decode(&rate)
+		resp.Body.Close()
+		if err != nil || len(rate.Rate) != 5000 || info.Served != want {
+			t.Errorf("got %d digits from %q, %v; want 5000 from %q", len(rate.Rate), info.Served, err, want)
+		}
+		if want == FromUpstream && resp.ProtoMajor != 2 {
+			t.Errorf("it came over %s", resp.Proto)
+		}
+		down.Store(true)
 	}
 }

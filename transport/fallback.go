@@ -27,11 +27,11 @@ func (c *call) withFallback() (*http.Response, error) {
 	p := c.rules.Fallback
 	if p == nil {
 		resp, err := c.send()
-		return c.store(resp), err
+		return c.store(resp, fallbackcache.Stamp{}), err
 	}
 	var stored, answer *fallbackcache.Answer // what there is, and what may be given if the call fails
 	if p.Stale != nil && reads(c.req.Method) {
-		c.begin() // before the call: what is changed meanwhile is not stored
+		c.begin()
 		stored = c.t.cache().Look(c.req, p.Stale.MaxStale, c.start)
 		if p.Stale.ServeFresh {
 			if resp := c.fresh(stored); resp != nil {
@@ -55,25 +55,29 @@ func (c *call) withFallback() (*http.Response, error) {
 	}
 	var resp *http.Response
 	var err error
+	var asked fallbackcache.Stamp
 	late := false
 	if p.Stale != nil && p.Stale.ServeFresh && c.upload == nil {
 		if resp, err, late = c.collapse(p.Stale, stored, answer); resp != nil || err != nil {
 			return resp, err
 		}
 	}
+	if p.Stale != nil && reads(c.req.Method) {
+		asked = c.t.cache().Stamp(c.req) // before the call: what is changed meanwhile is not stored
+	}
 	switch {
 	case late:
 	case answer != nil && p.Stale.After > 0 && c.upload == nil:
-		resp, err, late = c.race(p.Stale.After)
+		resp, err, late = c.race(p.Stale.After, asked)
 	default:
 		resp, err = c.send()
 	}
 	if !late {
 		if c.asks && err == nil && resp.StatusCode == http.StatusNotModified {
-			return c.confirmed(stored, resp), nil
+			return c.confirmed(stored, resp, asked), nil
 		}
 		if !c.failed(resp, err) || c.gaveUp() || c.mistaken(err) {
-			return c.store(resp), err
+			return c.store(resp, asked), err
 		}
 	}
 	if answer != nil { // its age is that of now
@@ -91,19 +95,19 @@ func (c *call) withFallback() (*http.Response, error) {
 		status := c.drop(resp, FromStatic, err)
 		return static(p.Static, c.req, staticMark(c.attempts.Load() > 0, status)), nil
 	}
-	return c.store(resp), err
+	return c.store(resp, asked), err
 }
 
 // confirmed gives the stored answer, of which the upstream has just said that
 // it is unchanged.
-func (c *call) confirmed(answer *fallbackcache.Answer, resp *http.Response) *http.Response {
+func (c *call) confirmed(answer *fallbackcache.Answer, resp *http.Response, asked fallbackcache.Stamp) *http.Response {
 	c.served = FromConfirmed
 	c.cached("confirmed", resp.StatusCode)
 	confirm := c.t.cache().Confirm
 	if c.flight != nil {
 		confirm = c.flight.Confirm
 	}
-	out := confirm(c.req, answer, resp, c.start)
+	out := confirm(c.req, answer, resp, asked, c.start)
 	discard(resp)
 	return out
 }
@@ -142,7 +146,7 @@ func (t *Transport) cache() *fallbackcache.Cache {
 // and forgets what an unsafe request has changed, whatever that one's policy
 // says. The base's own request is still on the response here: the cache looks
 // at it for credentials that the base added.
-func (c *call) store(resp *http.Response) *http.Response {
+func (c *call) store(resp *http.Response, asked fallbackcache.Stamp) *http.Response {
 	if resp == nil {
 		return nil
 	}
@@ -164,9 +168,9 @@ func (c *call) store(resp *http.Response) *http.Response {
 	}
 	if f := c.flight; f != nil {
 		c.flight = nil // it ends with the response's body
-		return f.Keep(c.req, resp, c.start, told)
+		return f.Keep(c.req, resp, asked, c.start, told)
 	}
-	return c.t.cache().KeepAnd(c.req, resp, c.start, told)
+	return c.t.cache().KeepAnd(c.req, resp, asked, c.start, told)
 }
 
 // begin has unsafe calls invalidate from now on, and tells of a cache that cannot

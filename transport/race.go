@@ -17,7 +17,7 @@ import (
 //
 // The attempt works on a copy of the request, because the caller may use its
 // own again as soon as it has read the stale answer.
-func (c *call) race(after time.Duration) (resp *http.Response, err error, late bool) {
+func (c *call) race(after time.Duration, asked fallbackcache.Stamp) (resp *http.Response, err error, late bool) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.ctx))
 	untie := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
 	if c.ctx.Err() != nil { // AfterFunc's goroutine may come too late
@@ -39,7 +39,7 @@ func (c *call) race(after time.Duration) (resp *http.Response, err error, late b
 
 	done := make(chan finish)
 	left := make(chan *fallbackcache.Flight, 1) // what it leads, when the caller goes on without us
-	go w.alone(done, left)
+	go w.alone(done, left, asked)
 
 	timer := time.NewTimer(after)
 	defer timer.Stop()
@@ -93,7 +93,7 @@ func (c *call) adopt(w *call, f finish) (*http.Response, error, bool) {
 
 // alone is the goroutine of a race. A panic of the base goes to the caller, or
 // if that has left, to the hook and the log: it must not end the process.
-func (w *call) alone(done chan<- finish, left <-chan *fallbackcache.Flight) {
+func (w *call) alone(done chan<- finish, left <-chan *fallbackcache.Flight, asked fallbackcache.Stamp) {
 	var f finish
 	defer func() {
 		if v := recover(); v != nil {
@@ -108,7 +108,7 @@ func (w *call) alone(done chan<- finish, left <-chan *fallbackcache.Flight) {
 		select {
 		case done <- f: // the caller takes it, or
 		case w.flight = <-left: // has left
-			w.refresh(f)
+			w.refresh(f, asked)
 		}
 	}()
 	f.resp, f.err = w.send()
@@ -116,7 +116,7 @@ func (w *call) alone(done chan<- finish, left <-chan *fallbackcache.Flight) {
 }
 
 // refresh reads a late answer into the cache.
-func (w *call) refresh(f finish) {
+func (w *call) refresh(f finish, asked fallbackcache.Stamp) {
 	defer func() {
 		if v := recover(); v != nil { // of reading the body
 			w.panicked(v)
@@ -128,18 +128,18 @@ func (w *call) refresh(f finish) {
 	}
 	if f.resp != nil {
 		defer time.AfterFunc(lateTime, w.unlink).Stop()
-		w.take(f.resp)
+		w.take(f.resp, asked)
 	}
 }
 
 // take stores the answer of a call that nobody waits for.
-func (w *call) take(resp *http.Response) {
+func (w *call) take(resp *http.Response, asked fallbackcache.Stamp) {
 	kept := resp
 	defer func() { closeBody(kept) }()
 	if w.failed(resp, nil) {
 		return
 	}
-	if kept = w.store(resp); kept != resp { // else nobody wants its body
+	if kept = w.store(resp, asked); kept != resp { // else nobody wants its body
 		most := max(lateMost, w.t.cache().MaxObject)
 		io.Copy(io.Discard, io.LimitReader(kept.Body, most+1)) // and its end
 	}

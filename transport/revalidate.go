@@ -48,12 +48,12 @@ func (c *call) revalidate(stored *fallbackcache.Answer) {
 	if h := stored.Condition(w.req); h != nil {
 		w.header, w.asks = h, true
 	}
-	go w.revalidating(stored, func() { cancel(errBehind) })
+	go w.revalidating(stored, c.t.cache().Stamp(c.req), func() { cancel(errBehind) })
 }
 
 // revalidating is the goroutine of a revalidation. A panic of the base is told
 // to the hook and the log.
-func (w *call) revalidating(stored *fallbackcache.Answer, late func()) {
+func (w *call) revalidating(stored *fallbackcache.Answer, asked fallbackcache.Stamp, late func()) {
 	e := w.event(Revalidated)
 	defer func() {
 		v := recover()
@@ -88,7 +88,7 @@ func (w *call) revalidating(stored *fallbackcache.Answer, late func()) {
 	if resp != nil {
 		e.Status = resp.StatusCode
 		defer time.AfterFunc(max(0, limit-w.since()), late).Stop()
-		w.take(resp)
+		w.take(resp, asked)
 	}
 	e.Err = err
 	w.done = true
