@@ -53,8 +53,9 @@ type Options struct {
 	// since a repetition may do better; nil: 429, 502, 503, 504. A 500 is
 	// stored: nobody knows what it has done.
 	Release func(status int) bool
-	// KeepPanics stores a 500 when the handler panics; else the key is freed.
-	// The panic goes on in both cases.
+	// KeepPanics stores a 500 when the handler panics; else a repetition is run
+	// at once, marked with Run.Again, as after the death of the process. The
+	// panic goes on in both cases.
 	KeepPanics bool
 	// Observe is told what was decided; nil: nobody is. It is called on the
 	// request's goroutine, also by several at once.
@@ -82,8 +83,8 @@ type handler struct {
 // It cannot be hijacked.
 //
 // Between the handler's effect and the storing of its answer the process can
-// die. Then the next run is marked with Run.Again, and only the handler can
-// know what has happened: by the Run.ID in its own books, or by a store that
+// die, or the handler panic. Then the next run is marked with Run.Again, and
+// only the handler can know what has happened: by the Run.ID in its own books, or by a store that
 // commits both at once (package sqlitestore).
 func Handler(next http.Handler, o Options) http.Handler {
 	if o.Store == nil {
