@@ -46,6 +46,9 @@ func (c *call) classify(resp *http.Response, err, struck error) result {
 		r.outcome, r.final = ignored, true
 	case errors.As(err, &no): // of a Transport that is our base
 		r.outcome, r.final = ignored, true
+	case struck != nil && c.upload != nil && c.upload.awaited():
+		// The upstream had no whole request to answer.
+		r.outcome, r.final = ignored, errors.Is(struck, ErrTotalTimeout)
 	case struck != nil && errors.Is(struck, ErrTotalTimeout):
 		// Its time was cut by what the call had used up before, and says
 		// nothing, unless it had all that a call may have.
