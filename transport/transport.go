@@ -17,8 +17,11 @@ import (
 // needs no closing. In bubbles of testing/synctest each needs one of its own,
 // as with http.Transport: its timer belongs to the bubble of the first call.
 type Transport struct {
-	// Base makes the attempts. Nil: http.DefaultTransport, and where that is this
-	// transport, or one that leads to it, what it was when the program began.
+	// Base makes the attempts. Nil: http.DefaultTransport; where that is another
+	// Transport, what that one's attempts are made by; and where it is this one,
+	// or leads to it, what it was when the program began. A Base that leads to
+	// another Transport by itself has its own say: attempts multiply, and a call
+	// takes permits and tokens twice if both are of one session.
 	//
 	// What no policy names is told apart by scheme and host, and shares its
 	// circuit with the calls of all transports of a session. Where a Base leads
@@ -147,13 +150,17 @@ var original = http.DefaultTransport
 type within struct{ t *Transport }
 
 func (t *Transport) base() http.RoundTripper {
-	switch {
-	case t.Base != nil:
+	if t.Base != nil {
 		return t.Base
-	case http.DefaultTransport == http.RoundTripper(t):
+	}
+	d, ok := http.DefaultTransport.(*Transport)
+	switch {
+	case !ok:
+		return http.DefaultTransport
+	case d == t, d.Base == nil, d.Base == http.RoundTripper(t):
 		return original
 	}
-	return http.DefaultTransport
+	return d.Base // the layers of both would wait for each other's permits
 }
 
 func (t *Transport) session() *client.Session {
