@@ -279,7 +279,7 @@ func TestAttachingCountsForTheTotal(t *testing.T) {
 	session := &client.Session{Socket: socket}
 	defer session.Close()
 	tr := &Transport{Base: s, Agent: session, Policies: compile(t, named(policies.Policy{
-		Timeout: &policies.Timeout{Attempt: policies.None, Total: time.Nanosecond}}))}
+		Timeout: &policies.Timeout{Attempt: policies.None, Total: time.Microsecond}}))}
 	if _, err := tr.RoundTrip(request(t, "GET", nil)); !errors.Is(err, ErrTotalTimeout) || s.count() != 0 {
 		t.Errorf("got %v after %d attempts, want no attempt after the total time", err, s.count())
 	}
