@@ -26,8 +26,9 @@ type Event struct {
 	// Took is how long an attempt took to its headers or its error, or until
 	// it was hedged.
 	Took time.Duration
-	// Wait is the time until the next attempt, or until a circuit lets a
-	// probe through.
+	// Wait is the time until the next attempt, until a circuit lets a probe
+	// through, until a call that was refused may be tried again, or for which
+	// another call's answer was waited for.
 	Wait time.Duration
 	// Detail says more, in words that may change.
 	Detail string

@@ -31,10 +31,15 @@ type Transport struct {
 
 	// Policies apply as long as no agent has sent any. Nil: every authority
 	// gets the built-in policy (retries and circuit breakers; no limits).
+	// Transports of one session share an upstream's limits by its name: where
+	// two say different things of one name, what the later one says counts for
+	// both. So two libraries in one program need names of their own.
 	Policies *policies.Snapshot
 
 	// Agent is the session whose limits and policies apply. Nil: the process's
-	// one session, client.Default.
+	// one session, client.Default. Circuits, limits and pauses are a session's:
+	// a test gives its Transport one of its own that finds no agent, such as
+	// &client.Session{Socket: t.TempDir() + "/none"}.
 	Agent *client.Session
 
 	// Cache keeps good answers for policies with a fallback.stale section; of
