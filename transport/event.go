@@ -96,7 +96,7 @@ func (t *Transport) log(e Event) {
 	case Panicked:
 		level = slog.LevelError
 	}
-	t.Logger.LogAttrs(context.Background(), level, "transport: "+e.Kind.String(),
+	t.Logger.LogAttrs(e.Context, level, "transport: "+e.Kind.String(),
 		slog.String("upstream", e.Upstream), slog.String("authority", e.Authority),
 		slog.Int("status", e.Status), slog.Any("err", e.Err), slog.Duration("wait", e.Wait),
 		slog.String("detail", e.Detail), slog.Int64("not_logged", g.skipped.Swap(0)))

@@ -57,7 +57,8 @@ type Transport struct {
 	Observe func(Event)
 
 	// Logger hears of circuits, fallbacks and policies that could not be
-	// applied, at most one line of a kind per second. Nil: silent.
+	// applied, at most one line of a kind per second, with the call's context.
+	// Nil: silent.
 	Logger *slog.Logger
 
 	own   fallbackcache.Cache // where Cache is nil
