@@ -89,7 +89,7 @@ func (r *result) good() bool {
 // no connection, or none that had finished its TLS handshake.
 func neverSent(err error) bool {
 	var op *net.OpError
-	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") {
+	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || op.Op == "socks connect") {
 		return true
 	}
 	var dns *net.DNSError
