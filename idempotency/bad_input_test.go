@@ -100,6 +100,7 @@ func TestBadBodies(t *testing.T) {
 		{"over the bound, announced", strings.NewReader(strings.Repeat("a", limit+1)), limit + 1, 413},
 		{"over the bound, chunked", strings.NewReader(strings.Repeat("a", limit+1)), -1, 413},
 		{"endless", endless{}, -1, 413},
+		{"over the bound of a handler around", http.MaxBytesReader(nil, io.NopCloser(endless{}), limit/2), -1, 413},
 		{"cut off", io.MultiReader(strings.NewReader("a"), broken{}), 10, 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {

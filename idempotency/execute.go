@@ -80,16 +80,20 @@ func (h *handler) end(base context.Context, run *Run, rec *recorder, took time.D
 	}
 }
 
-// broken ends the claim of a handler that panicked.
+// broken ends the claim of a handler that panicked: what it has done by then
+// nobody knows.
 func (h *handler) broken(base context.Context, run *Run, rec *recorder, took time.Duration) {
 	ctx, cancel := context.WithTimeout(base, h.Lease)
 	defer cancel()
 	e := Event{Kind: Unstored, Context: base, ID: run.ID, Took: took}
-	if h.KeepPanics && !run.forget.Load() {
+	switch {
+	case run.forget.Load():
+		e.Err = h.Store.Release(ctx, run.ID, run.Token)
+	case h.KeepPanics:
 		e.Kind, e.Status = Stored, http.StatusInternalServerError
 		e.Err = h.Store.Complete(ctx, run.ID, run.Token, &Answer{Status: e.Status}, h.TTL)
-	} else {
-		e.Err = h.Store.Release(ctx, run.ID, run.Token)
+	default:
+		e.Err = h.Store.Renew(ctx, run.ID, run.Token, 0)
 	}
 	switch {
 	case errors.Is(e.Err, ErrLost):

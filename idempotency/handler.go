@@ -31,7 +31,10 @@ type Options struct {
 	// Scope says whose key it is: the same key of two scopes is two keys. nil:
 	// by the hash of Authorization. A server whose clients are known by
 	// something else (a cookie, a certificate, a tenant's host) must say so
-	// here, or one client could get another's answer for a key it guesses.
+	// here, or one client could get another's answer for a key it guesses. So
+	// must one whose clients send another Authorization with a repetition (a
+	// signature of each request, a token that was refreshed): by its hash that
+	// is a new key, and the request is carried out twice.
 	Scope func(*http.Request) string
 	// Fields of the request's header that must be the same in a repetition,
 	// beside method, path, query and body; nil: none.
@@ -51,10 +54,14 @@ type Options struct {
 	TTL time.Duration
 	// Release says for which status the answer is not stored and the key freed,
 	// since a repetition may do better; nil: 429, 502, 503, 504. A 500 is
-	// stored: nobody knows what it has done.
+	// stored: nobody knows what it has done. The next run is not marked as
+	// Again: where such a status may come after an effect, or while the handler
+	// goes on, store it. [http.TimeoutHandler] gives one while its handler goes
+	// on: put it around this Handler, not inside.
 	Release func(status int) bool
-	// KeepPanics stores a 500 when the handler panics; else the key is freed.
-	// The panic goes on in both cases.
+	// KeepPanics stores a 500 when the handler panics; else a repetition is run
+	// at once, marked with Run.Again, as after the death of the process. The
+	// panic goes on in both cases.
 	KeepPanics bool
 	// Observe is told what was decided; nil: nobody is. It is called on the
 	// request's goroutine, also by several at once.
@@ -82,8 +89,8 @@ type handler struct {
 // It cannot be hijacked.
 //
 // Between the handler's effect and the storing of its answer the process can
-// die. Then the next run is marked with Run.Again, and only the handler can
-// know what has happened: by the Run.ID in its own books, or by a store that
+// die, or the handler panic. Then the next run is marked with Run.Again, and
+// only the handler can know what has happened: by the Run.ID in its own books, or by a store that
 // commits both at once (package sqlitestore).
 func Handler(next http.Handler, o Options) http.Handler {
 	if o.Store == nil {
@@ -203,7 +210,11 @@ func (h *handler) body(r *http.Request) ([]byte, problem, error) {
 	}
 	var buffer bytes.Buffer
 	n, broken := buffer.ReadFrom(io.LimitReader(r.Body, h.MaxBody+1))
+	var outer *http.MaxBytesError
 	switch {
+	case errors.As(broken, &outer): // of a http.MaxBytesHandler around this one
+		return nil, problem{Status: http.StatusRequestEntityTooLarge, Type: "about:blank", Title: "Content Too Large",
+			Detail: fmt.Sprintf("The body has at most %d bytes.", outer.Limit)}, broken
 	case broken != nil:
 		return nil, problem{Status: http.StatusBadRequest, Type: "about:blank", Title: "The body could not be read"}, broken
 	case n > h.MaxBody:

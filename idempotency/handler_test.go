@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -128,6 +129,31 @@ func TestAPanicFreesTheKey(t *testing.T) {
 		}
 		if w, panicked := ask(); (panicked == nil) != keep || keep && w.Code != 500 {
 			t.Errorf("KeepPanics %v: the second request panicked with %v and answered %d", keep, panicked, w.Code)
+		}
+	}
+}
+
+// What a handler that panicked has done nobody knows, unless it said that it
+// was nothing.
+func TestARunAfterAPanicIsMarked(t *testing.T) {
+	for _, forget := range []bool{false, true} {
+		var again []bool
+		h := idempotency.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			run := idempotency.FromContext(r.Context())
+			again = append(again, run.Again)
+			if forget {
+				run.Forget()
+			}
+			panic("x")
+		}), idempotency.Options{})
+		for range 2 {
+			func() {
+				defer func() { _ = recover() }()
+				h.ServeHTTP(httptest.NewRecorder(), request(""))
+			}()
+		}
+		if want := []bool{false, !forget}; !slices.Equal(again, want) {
+			t.Errorf("forget %v: Run.Again was %v, want %v", forget, again, want)
 		}
 	}
 }

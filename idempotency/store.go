@@ -41,7 +41,8 @@ type Claim struct {
 	// the larger one, as long as the store keeps the key. It is never 0.
 	Token uint64
 	// Again says that an earlier run of a Claimed key was begun and never
-	// ended: its process died, or lost its lease. It may have had its effect.
+	// ended: its process died, its handler panicked, or it lost its lease. It
+	// may have had its effect.
 	Again bool
 	// Wait is how long the lease of a Running key still holds.
 	Wait time.Duration
@@ -67,7 +68,7 @@ var ErrFull = errors.New("idempotency: the store is full")
 // among processes that share the store, and safe for concurrent use. Package
 // storetest holds a store to all of this.
 //
-// Lease and TTL are above 0. A store measures them by a clock that does not
+// Lease and TTL are above 0, but for Renew. A store measures them by a clock that does not
 // jump where it has one.
 type Store interface {
 	// Claim takes a key for a run if it is free: unknown, over its TTL, or its
@@ -76,7 +77,9 @@ type Store interface {
 	// remembered (for Again) until ttl has passed.
 	Claim(ctx context.Context, id ID, print Fingerprint, lease, ttl time.Duration) (Claim, error)
 
-	// Renew begins the lease anew, or fails with ErrLost.
+	// Renew begins the lease anew, or fails with ErrLost. A lease of 0 ends it:
+	// nobody knows what the run has done. The next claim has the key at once,
+	// as Again, and what the store can undo of the run is undone.
 	Renew(ctx context.Context, id ID, token uint64, lease time.Duration) error
 
 	// Complete stores the answer, to be given for ttl, or fails with ErrLost

@@ -160,6 +160,7 @@ func TestCompileRefuses(t *testing.T) {
 		"infinite":          {Policy{CircuitBreaker: &CircuitBreaker{FailureRate: math.Inf(1)}}, `policies: upstreams.a.circuit_breaker.failure_rate: +Inf is not a number: write a number above 0 and at most 1, such as 0.5`},
 		"negative rate":     {Policy{RateLimit: &RateLimit{Rate: -1}}, `policies: upstreams.a.rate_limit.rate: "-1/s" is not above 0: write a rate such as 200/s or 90/m`},
 		"slow rate":         {Policy{RateLimit: &RateLimit{Rate: 1e-9}}, `policies: upstreams.a.rate_limit.rate: "0.000000001/s" is below one call an hour: write a rate such as 200/s or 90/m`},
+		"no unit":           {Policy{Timeout: &Timeout{Attempt: 5}}, `policies: upstreams.a.timeout.attempt: 5ns is below 1µs: write a duration such as 10s, or none`},
 		"negative duration": {Policy{Timeout: &Timeout{Attempt: -5}}, `policies: upstreams.a.timeout.attempt: -5ns is below zero: write a duration such as 10s, or none`},
 		"largest duration":  {Policy{Timeout: &Timeout{Total: math.MaxInt64}}, `policies: upstreams.a.timeout.total: 2562047h47m16.854775807s is above 8760h: write a duration such as 30s, or none`},
 		"none where not":    {Policy{Retry: &Retry{MaxAttempts: None}}, `policies: upstreams.a.retry.max_attempts: -1 is below 1: write a number of attempts, 1 or more`},

@@ -13,6 +13,7 @@ const (
 	Map                // Entries
 )
 
+// String names the kind as messages do.
 func (k Kind) String() string {
 	return [...]string{"empty", "a true or false", "a number", "a text", "a list", "a section with keys of its own"}[k]
 }

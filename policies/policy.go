@@ -225,7 +225,10 @@ const (
 )
 
 // CircuitBreaker stops calls to an authority (scheme, host and port) that
-// fails.
+// fails. Failures are 500, 502, 503 and 504, transport errors, timeouts of ours
+// and bodies that break off, but for streams that stay open. None are 429 and
+// other 4xx, what the caller ended by its context, a request that was wrong,
+// and an attempt that timed out while it waited for the caller's own body.
 type CircuitBreaker struct {
 	Disabled bool `json:"disabled,omitempty"`
 	// Mode. Built-in: [ModeTrip].

@@ -33,8 +33,19 @@ type rule struct {
 
 func count(what string) rule { return rule{write: what, min: 1, max: MaxLimit} }
 
+// shortest is the least duration that can be meant: a number in Go that was not
+// multiplied by a unit is nanoseconds.
+const shortest = float64(time.Microsecond)
+
 func duration(example string) rule {
-	return rule{write: "a duration such as " + example, min: 1, max: float64(maxDuration)}
+	return rule{write: "a duration such as " + example, min: shortest, max: float64(maxDuration)}
+}
+
+// backoffs may be next to nothing.
+func backoff(example string) rule {
+	r := duration(example)
+	r.min = 1
+	return r
 }
 
 func orNone(r rule) rule {
@@ -71,9 +82,9 @@ var rules = map[string]rule{
 
 	"retry.disabled":               yesNo,
 	"retry.max_attempts":           count("a number of attempts, 1 or more"),
-	"retry.backoff.base":           orNone(duration("50ms")),
-	"retry.backoff.throttled_base": orNone(duration("1s")),
-	"retry.backoff.max":            duration("20s"),
+	"retry.backoff.base":           orNone(backoff("50ms")),
+	"retry.backoff.throttled_base": orNone(backoff("1s")),
+	"retry.backoff.max":            backoff("20s"),
 	"retry.statuses":               {write: "statuses from 400 to 599, such as [429, 503]", min: 400, max: 599, empty: true, never: []int{400, 401, 403, 404}, why: "is never retried"},
 	"retry.max_retry_after":        orNone(duration("60s")),
 	"retry.pause":                  {write: "retries, all or off", oneOf: []string{string(PauseRetries), string(PauseAll), string(PauseOff)}},
@@ -83,7 +94,7 @@ var rules = map[string]rule{
 	"retry_budget.scope":    scopes,
 
 	"hedge.disabled":       yesNo,
-	"hedge.delay":          {write: "a duration such as 50ms, or p95", min: 1, max: float64(maxDuration), p95: true},
+	"hedge.delay":          {write: "a duration such as 50ms, or p95", min: shortest, max: float64(maxDuration), p95: true},
 	"hedge.max_extra_load": fraction,
 
 	"circuit_breaker.disabled":             yesNo,

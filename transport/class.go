@@ -46,6 +46,9 @@ func (c *call) classify(resp *http.Response, err, struck error) result {
 		r.outcome, r.final = ignored, true
 	case errors.As(err, &no): // of a Transport that is our base
 		r.outcome, r.final = ignored, true
+	case struck != nil && c.upload != nil && c.upload.awaited():
+		// The upstream had no whole request to answer.
+		r.outcome, r.final = ignored, errors.Is(struck, ErrTotalTimeout)
 	case struck != nil && errors.Is(struck, ErrTotalTimeout):
 		// Its time was cut by what the call had used up before, and says
 		// nothing, unless it had all that a call may have.
@@ -86,7 +89,7 @@ func (r *result) good() bool {
 // no connection, or none that had finished its TLS handshake.
 func neverSent(err error) bool {
 	var op *net.OpError
-	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") {
+	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || op.Op == "socks connect") {
 		return true
 	}
 	var dns *net.DNSError

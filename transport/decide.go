@@ -23,6 +23,7 @@ type facts struct {
 	method         string
 	status         int  // 0: a transport error, or an attempt timeout
 	neverSent      bool // this attempt
+	below          bool // the call is part of a retry of another layer
 	maybe          bool // an earlier attempt may have reached the upstream
 	keyed          bool // the request carries an idempotency key
 	minted         bool // the policy says that the upstream honours it
@@ -54,6 +55,10 @@ func decide(p *policies.Retry, f facts) plan {
 		return plan{}
 	}
 	switch {
+	case f.attempt >= f.tries && f.below:
+		return plan{why: "the request is itself a retry"}
+	case f.attempt >= f.tries && f.tries < p.MaxAttempts:
+		return plan{why: "a stored answer is there"}
 	case f.attempt >= f.tries:
 		return plan{why: "max_attempts reached"}
 	case !f.replayable:

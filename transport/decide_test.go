@@ -37,6 +37,8 @@ func TestDecide(t *testing.T) {
 		{"Retry-After past the deadline", func(f *facts) { f.status, f.hasAfter, f.after, f.left = 503, true, 5*time.Second, 5*time.Second },
 			plan{why: "the deadline comes first"}},
 		{"last attempt", func(f *facts) { f.attempt = 3 }, plan{why: "max_attempts reached"}},
+		{"below a retry", func(f *facts) { f.tries, f.below = 1, true }, plan{why: "the request is itself a retry"}},
+		{"before a stale answer", func(f *facts) { f.tries = 1 }, plan{why: "a stored answer is there"}},
 		{"200", func(f *facts) { f.status = 200 }, plan{}},
 		{"404", func(f *facts) { f.status = 404 }, plan{}},
 		{"500", func(f *facts) { f.status = 500 }, plan{}},

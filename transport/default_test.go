@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+
+	"github.com/resagent/resagent/policies"
 )
 
 // around is somebody's RoundTripper over another.
@@ -62,5 +64,38 @@ func TestAsDefaultTransport(t *testing.T) {
 				t.Error("a request without a URL is sent")
 			}
 		})
+	}
+}
+
+// TestOverADefaultOfItsKind: a program that has put a Transport in place of
+// http.DefaultTransport may have others without a Base. A call goes through one:
+// through both, attempts would multiply, and each permit be waited for by the
+// one that holds it.
+func TestOverADefaultOfItsKind(t *testing.T) {
+	defer func(was http.RoundTripper) { http.DefaultTransport = was }(http.DefaultTransport)
+	session := alone(t)
+	p := compile(t, policies.Policy{
+		Match:    []policies.Match{{Host: "*"}},
+		Bulkhead: &policies.Bulkhead{MaxConcurrent: 1, MaxWaiting: policies.None},
+	})
+	s := &script{answers: []answer{{status: 503}, {status: 503}, {status: 503}, {status: 200}}}
+	tr := &Transport{Agent: session, Policies: p, random: func() float64 { return 0 }}
+	for name, d := range map[string]*Transport{
+		"with a base":    {Agent: session, Policies: p, Base: s},
+		"with none":      {Agent: session, Policies: p},
+		"with the other": {Agent: session, Policies: p, Base: tr},
+	} {
+		http.DefaultTransport = d
+		want := original
+		if d.Base == http.RoundTripper(s) {
+			want = s
+			resp, err := tr.RoundTrip(get(t))
+			if err != nil || resp.StatusCode != 503 || s.count() != 3 {
+				t.Errorf("%s: %v after %d attempts, want 503 after 3", name, err, s.count())
+			}
+		}
+		if got := tr.base(); got != want {
+			t.Errorf("%s: the attempts are made by a %T, want a %T", name, got, want)
+		}
 	}
 }

@@ -51,7 +51,8 @@ type RejectedError struct {
 	Reason error
 	// Detail says more, in words that may change.
 	Detail string
-	// RetryAfter is when another try may be let through. Zero: not known.
+	// RetryAfter is how long it takes until another try may be let through.
+	// Zero: not known.
 	RetryAfter time.Duration
 	// LastStatus of an earlier attempt of the same call, whose response was
 	// too long to be kept. Zero: there was none.

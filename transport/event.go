@@ -26,8 +26,9 @@ type Event struct {
 	// Took is how long an attempt took to its headers or its error, or until
 	// it was hedged.
 	Took time.Duration
-	// Wait is the time until the next attempt, or until a circuit lets a
-	// probe through.
+	// Wait is the time until the next attempt, until a circuit lets a probe
+	// through, until a call that was refused may be tried again, or for which
+	// another call's answer was waited for.
 	Wait time.Duration
 	// Detail says more, in words that may change.
 	Detail string
@@ -95,7 +96,7 @@ func (t *Transport) log(e Event) {
 	case Panicked:
 		level = slog.LevelError
 	}
-	t.Logger.LogAttrs(context.Background(), level, "transport: "+e.Kind.String(),
+	t.Logger.LogAttrs(e.Context, level, "transport: "+e.Kind.String(),
 		slog.String("upstream", e.Upstream), slog.String("authority", e.Authority),
 		slog.Int("status", e.Status), slog.Any("err", e.Err), slog.Duration("wait", e.Wait),
 		slog.String("detail", e.Detail), slog.Int64("not_logged", g.skipped.Swap(0)))

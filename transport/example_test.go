@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -80,6 +81,33 @@ func ExampleTransport() {
 	// Output:
 	// []
 	// reports: 2 attempts, served: static
+}
+
+// Observe hears of all that happens on a call's way: here for counters.
+func ExampleTransport_observe() {
+	var mu sync.Mutex
+	counts := map[transport.Kind]int{} // by e.Upstream too, in a real program
+	client := &http.Client{Transport: &transport.Transport{Observe: func(e transport.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		counts[e.Kind]++
+	}}}
+	var calls atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer server.Close()
+
+	resp, err := client.Get(server.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp.Body.Close()
+	fmt.Println(counts[transport.Attempted], "attempts,", counts[transport.Retrying], "of them retries")
+	// Output: 2 attempts, 1 of them retries
 }
 
 // This host's own no is told from the upstream's failure by its type.

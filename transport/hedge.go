@@ -199,7 +199,7 @@ func (h *hedge) win(a *attempt) bool {
 }
 
 // join decides what the call's first attempts came to, once the first one has
-// ended.
+// ended. One that was overtaken has nothing to give: the other's answer is there.
 func (h *hedge) join(r result) result {
 	c := h.c
 	if c.rules.Hedge.Delay == policies.P95 {
@@ -218,7 +218,7 @@ func (h *hedge) join(r result) result {
 		}
 		return h.choose(r)
 	}
-	if !c.hedged || r.good() && h.win(h.first) || c.gaveUp() {
+	if !c.hedged || r.good() && h.win(h.first) || c.gaveUp() && !h.first.overtaken.Load() {
 		h.leave()
 		return h.choose(r)
 	}

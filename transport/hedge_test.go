@@ -355,6 +355,26 @@ func TestHedgeOfACallerWhoLeft(t *testing.T) {
 
 // TestHedgeRacesAStaleAnswer: the hedge's answer comes before the stale one is
 // due, is read after the race, and is not cut off by the first attempt's end.
+// TestHedgeOvertakenAsTheCallerLeaves: while a base takes its time to notice that
+// its attempt was overtaken the caller's deadline passes. What overtook it is
+// given, and not that it was overtaken.
+func TestHedgeOvertakenAsTheCallerLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slowly := func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			time.Sleep(2 * slow)
+			return nil, context.Cause(r.Context())
+		}
+		tr, _ := through(t, hedging(), answer{do: slowly}, answer{status: 200, body: "second"})
+		ctx, stop := context.WithTimeout(t.Context(), 2*slow)
+		defer stop()
+		h := hedgeCall(t, tr, request(t, "GET", nil).WithContext(ctx))
+		if h.err != nil || h.body != "second" || !h.info.HedgeWon {
+			t.Errorf("%q, %v, %+v; want the second attempt's answer", h.body, h.err, h.info)
+		}
+	})
+}
+
 func TestHedgeRacesAStaleAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := stale(time.Second)

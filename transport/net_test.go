@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -70,6 +71,33 @@ func TestNotTLS(t *testing.T) {
 	defer base.CloseIdleConnections()
 	_, err := base.RoundTrip(mustRequest(t, "GET", "https://"+srv.Listener.Addr().String(), nil))
 	if err == nil || !neverSent(err) {
+		t.Errorf("got %v, want what never sent", err)
+	}
+}
+
+// TestSOCKSRefuses: nothing is sent through a SOCKS proxy that has no connection
+// to the upstream (RFC 1928, reply 5).
+func TestSOCKSRefuses(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		ask := make([]byte, 100)
+		conn.Read(ask)
+		conn.Write([]byte{5, 0})
+		conn.Read(ask)
+		conn.Write([]byte{5, 5, 0, 1, 0, 0, 0, 0, 0, 0})
+	}()
+	base := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "socks5", Host: l.Addr().String()})}
+	_, err = base.RoundTrip(mustRequest(t, "GET", host, nil))
+	if err == nil || !strings.Contains(err.Error(), "refused") || !neverSent(err) {
 		t.Errorf("got %v, want what never sent", err)
 	}
 }

@@ -116,10 +116,10 @@ func (c *call) facts(r *result) facts {
 	f := facts{
 		attempt: int(c.attempts.Load()), tries: c.tries, method: c.req.Method, status: r.status,
 		neverSent: r.neverSent, maybe: c.maybe || c.replays.Load() > 0, keyed: c.keyed(), minted: c.rules.Idempotency != nil,
-		preconditioned: c.preconditioned(),
-		replayable:     c.upload == nil || c.upload.again(),
-		left:           math.MaxInt64,
-		random:         c.random(),
+		preconditioned: c.preconditioned(), below: c.above() > 1,
+		replayable: c.upload == nil || c.upload.again(),
+		left:       math.MaxInt64,
+		random:     c.random(),
 	}
 	if left, ok := c.left(); ok {
 		f.left = left

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -44,7 +45,6 @@ func TestEvents(t *testing.T) {
 // TestEventContext: a hook finds the caller's span in the call's context, and
 // an event names its authority also where there is no circuit.
 func TestEventContext(t *testing.T) {
-	type spanKey struct{}
 	tr, _ := through(t, policies.Policy{CircuitBreaker: &policies.CircuitBreaker{Disabled: true}}, answer{status: 200})
 	told := 0
 	tr.Observe = func(e Event) {
@@ -79,6 +79,34 @@ func TestLogIsRateLimited(t *testing.T) {
 			t.Errorf("the lines left out are not counted:\n%s", out.String())
 		}
 	})
+}
+
+// spanKey is where a caller's tracing keeps a span.
+type spanKey struct{}
+
+// spanHandler is a slog.Handler that tells of the span of what is logged.
+type spanHandler struct {
+	slog.Handler
+	spans *[]any
+}
+
+func (h spanHandler) Handle(ctx context.Context, r slog.Record) error {
+	*h.spans = append(*h.spans, ctx.Value(spanKey{}))
+	return h.Handler.Handle(ctx, r)
+}
+
+// TestLogKnowsTheCall: handlers that write trace IDs find them in the context.
+func TestLogKnowsTheCall(t *testing.T) {
+	var spans []any
+	tr, _ := through(t, once(policies.Policy{Fallback: &policies.Fallback{Static: &policies.Static{Body: "x"}}}), answer{err: errReset})
+	tr.Logger = slog.New(spanHandler{slog.NewTextHandler(io.Discard, nil), &spans})
+	req := request(t, "GET", nil)
+	if _, err := tr.RoundTrip(req.WithContext(context.WithValue(req.Context(), spanKey{}, "span"))); err != nil {
+		t.Fatal(err)
+	}
+	if len(spans) != 1 || spans[0] != "span" {
+		t.Errorf("logged with %v, want the call's span", spans)
+	}
 }
 
 func TestWithUpstream(t *testing.T) {

@@ -198,6 +198,44 @@ func TestUploadThatMoves(t *testing.T) {
 	})
 }
 
+// TestSlowBodiesAreTheCallers: an attempt that was cut off while it waited for
+// the caller's own body says nothing of the upstream: a gateway's circuit would
+// open because of a few clients that upload slowly. An upstream that has the
+// whole body and hangs has failed.
+func TestSlowBodiesAreTheCallers(t *testing.T) {
+	leaves := func(r *http.Request) (*http.Response, error) { // as over HTTP/2
+		go io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	for name, tc := range map[string]struct {
+		timeout policies.Timeout
+		pause   time.Duration
+		base    answer
+		opens   bool
+	}{
+		"attempt":        {policies.Timeout{Attempt: 2 * time.Second}, 5 * time.Second, answer{status: 200}, false},
+		"over HTTP/2":    {policies.Timeout{Attempt: 2 * time.Second}, 5 * time.Second, answer{do: leaves}, false},
+		"total":          {policies.Timeout{Attempt: policies.None, Total: 2 * time.Second}, 5 * time.Second, answer{status: 200}, false},
+		"upstream hangs": {policies.Timeout{Attempt: 2 * time.Second}, time.Second, answer{delay: time.Hour}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr, _ := through(t, once(policies.Policy{Timeout: &tc.timeout, CircuitBreaker: &policies.CircuitBreaker{ConsecutiveFailures: 2}}), tc.base)
+				var err error
+				for range 4 {
+					_, err = tr.RoundTrip(request(t, "POST", &chunks{n: 2, size: 5, pause: tc.pause}))
+				}
+				var late net.Error
+				if opened := errors.Is(err, ErrCircuitOpen); opened != tc.opens || !opened && (!errors.As(err, &late) || !late.Timeout()) {
+					t.Errorf("the fourth call: %v; want that the circuit is open: %v", err, tc.opens)
+				}
+				time.Sleep(time.Minute) // for the Reads
+			})
+		})
+	}
+}
+
 // TestZeroConfiguration: what must not be disturbed.
 func TestZeroConfiguration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -241,7 +279,7 @@ func TestAttachingCountsForTheTotal(t *testing.T) {
 	session := &client.Session{Socket: socket}
 	defer session.Close()
 	tr := &Transport{Base: s, Agent: session, Policies: compile(t, named(policies.Policy{
-		Timeout: &policies.Timeout{Attempt: policies.None, Total: time.Nanosecond}}))}
+		Timeout: &policies.Timeout{Attempt: policies.None, Total: time.Microsecond}}))}
 	if _, err := tr.RoundTrip(request(t, "GET", nil)); !errors.Is(err, ErrTotalTimeout) || s.count() != 0 {
 		t.Errorf("got %v after %d attempts, want no attempt after the total time", err, s.count())
 	}

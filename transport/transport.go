@@ -13,12 +13,16 @@ import (
 
 // Transport is an http.RoundTripper that retries, breaks circuits, limits and
 // falls back as the policies of the host say. The zero value is ready to use.
-// It is safe for concurrent use, must not be copied after its first call, and
-// needs no closing. In bubbles of testing/synctest each needs one of its own,
-// as with http.Transport: its timer belongs to the bubble of the first call.
+// It is safe for concurrent use, must not be copied nor have its fields changed
+// after its first call, and needs no closing. In bubbles of testing/synctest each
+// needs one of its own, as with http.Transport: its timer belongs to the bubble
+// of the first call.
 type Transport struct {
-	// Base makes the attempts. Nil: http.DefaultTransport, and where that is this
-	// transport, or one that leads to it, what it was when the program began.
+	// Base makes the attempts. Nil: http.DefaultTransport; where that is another
+	// Transport, what that one's attempts are made by; and where it is this one,
+	// or leads to it, what it was when the program began. A Base that leads to
+	// another Transport by itself has its own say: attempts multiply, and a call
+	// takes permits and tokens twice if both are of one session.
 	//
 	// What no policy names is told apart by scheme and host, and shares its
 	// circuit with the calls of all transports of a session. Where a Base leads
@@ -28,10 +32,15 @@ type Transport struct {
 
 	// Policies apply as long as no agent has sent any. Nil: every authority
 	// gets the built-in policy (retries and circuit breakers; no limits).
+	// Transports of one session share an upstream's limits by its name: where
+	// two say different things of one name, what the later one says counts for
+	// both. So two libraries in one program need names of their own.
 	Policies *policies.Snapshot
 
 	// Agent is the session whose limits and policies apply. Nil: the process's
-	// one session, client.Default.
+	// one session, client.Default. Circuits, limits and pauses are a session's:
+	// a test gives its Transport one of its own that finds no agent, such as
+	// &client.Session{Socket: t.TempDir() + "/none"}.
 	Agent *client.Session
 
 	// Cache keeps good answers for policies with a fallback.stale section; of
@@ -49,7 +58,8 @@ type Transport struct {
 	Observe func(Event)
 
 	// Logger hears of circuits, fallbacks and policies that could not be
-	// applied, at most one line of a kind per second. Nil: silent.
+	// applied, at most one line of a kind per second, with the call's context.
+	// Nil: silent.
 	Logger *slog.Logger
 
 	own   fallbackcache.Cache // where Cache is nil
@@ -147,13 +157,17 @@ var original = http.DefaultTransport
 type within struct{ t *Transport }
 
 func (t *Transport) base() http.RoundTripper {
-	switch {
-	case t.Base != nil:
+	if t.Base != nil {
 		return t.Base
-	case http.DefaultTransport == http.RoundTripper(t):
+	}
+	d, ok := http.DefaultTransport.(*Transport)
+	switch {
+	case !ok:
+		return http.DefaultTransport
+	case d == t, d.Base == nil, d.Base == http.RoundTripper(t):
 		return original
 	}
-	return http.DefaultTransport
+	return d.Base // the layers of both would wait for each other's permits
 }
 
 func (t *Transport) session() *client.Session {

@@ -220,6 +220,14 @@ func (u *upload) hold(ctx context.Context) bool {
 	return r.ended
 }
 
+// awaited says whether the newest attempt was cut off while it waited for the
+// caller's own body.
+func (u *upload) awaited() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.reader != nil && (u.reader.busy || u.reader.late)
+}
+
 // broken is the error that the caller's own body gave.
 func (u *upload) broken() error {
 	u.mu.Lock()
@@ -273,6 +281,7 @@ type uploadReader struct {
 	closed bool          // guarded by u.mu, like what follows
 	ended  bool          // the attempt has: no Read begins any more
 	busy   bool          // a Read is under way
+	late   bool          // one was when the attempt ended
 	held   bool          // with the Read under way it ends, if the body can be had again
 	lasts  bool          // the attempt has its answer, and its context ends with this
 	idle   chan struct{} // closed when it has ended; nil where nobody waits for it
@@ -327,6 +336,7 @@ func (r *uploadReader) have(p []byte, err error) {
 		}
 	}
 	ended := r.ended
+	r.late = ended
 	r.ended = ended || r.held && u.repeatable()
 	if r.idle != nil {
 		close(r.idle)

@@ -61,9 +61,16 @@ func claim(ctx context.Context, tx *sql.Tx, now clock, id idempotency.ID, print 
 }
 
 // Renew implements idempotency.Store. While the run has a transaction open,
-// nobody can take its key, and there is nothing to renew.
+// nobody can take its key, and there is nothing to renew; a lease of 0 rolls it
+// back.
 func (s *Store) Renew(ctx context.Context, id idempotency.ID, token uint64, lease time.Duration) error {
-	if s.tx(run{id, token}) != nil {
+	key := run{id, token}
+	switch {
+	case lease <= 0:
+		if err := s.rollback(key); err != nil {
+			return s.failed("Renew", err)
+		}
+	case s.tx(key) != nil:
 		return nil
 	}
 	now, err := readClock()
@@ -107,14 +114,20 @@ func (s *Store) Complete(ctx context.Context, id idempotency.ID, token uint64, a
 // Release implements idempotency.Store. A transaction of the handler's is
 // rolled back.
 func (s *Store) Release(ctx context.Context, id idempotency.ID, token uint64) error {
-	if effect := s.take(run{id, token}); effect != nil {
-		if err := effect.Rollback(); err != nil {
-			return s.failed("Release", err)
-		}
+	if err := s.rollback(run{id, token}); err != nil {
+		return s.failed("Release", err)
 	}
 	return s.failed("Release", s.write(ctx, func(tx *sql.Tx) error {
 		return one(tx.ExecContext(ctx, "DELETE FROM idempotency_keys WHERE id = ? AND token = ? AND answer IS NULL", id[:], int64(token)))
 	}))
+}
+
+// rollback undoes what a run has done in a transaction of its own.
+func (s *Store) rollback(key run) error {
+	if effect := s.take(key); effect != nil {
+		return effect.Rollback()
+	}
+	return nil
 }
 
 // write runs a step in a transaction that has the file's write lock from its

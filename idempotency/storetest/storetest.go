@@ -47,6 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) idempotency.Store) {
 		{"a late completer, renewer, releaser has lost", late},
 		{"a lease that is over and was not taken can be completed", lateAlone},
 		{"renewing keeps a key", renewed},
+		{"a run whose lease was ended can be claimed at once, as a re-run", leaseEnded},
 		{"an answer ends with its TTL", expired},
 		{"a claim that was never ended is forgotten with its TTL", abandoned},
 		{"nobody's token has lost", strangers},
@@ -249,6 +250,16 @@ func renewed(f *fixture) {
 	for end := time.Now().Add(2 * short); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		f.want(idempotency.Running, false, long, long)
 	}
+}
+
+func leaseEnded(f *fixture) {
+	c := f.want(idempotency.Claimed, false, long, long)
+	f.must("Renew with a lease of 0", f.store.Renew(context.Background(), f.id, c.Token, 0))
+	other := *f
+	other.print[31]++
+	other.want(idempotency.Mismatch, false, long, long)
+	f.want(idempotency.Claimed, true, long, long)
+	f.lost("Complete of the run whose lease was ended", f.complete(c.Token, 200, long))
 }
 
 func expired(f *fixture) {
