@@ -27,7 +27,7 @@ const (
 	Started  Kind = iota + 1 // the handler is run
 	Repeated                 // the handler is run again, after a run that never ended
 	Stored                   // its answer is stored
-	Unstored                 // the key is free: Run.Forget, a status of Options.Release, a panic
+	Unstored                 // the key is free for the next run: Run.Forget, a status of Options.Release, a panic
 	Replay                   // a stored answer was given
 	Conflict                 // 409: the first run goes on
 	Reused                   // 422: the key belongs to another request

@@ -51,9 +51,12 @@ func (h *handler) end(base context.Context, run *Run, rec *recorder, took time.D
 	kind, err := Stored, error(nil)
 	ctx, cancel := context.WithTimeout(base, h.Lease)
 	defer cancel()
-	if run.forget.Load() || h.Release(answer.Status) {
+	switch released := h.Release(answer.Status); {
+	case run.forget.Load() || released && !ofAnother(answer.Status):
 		kind, err = Unstored, h.Store.Release(ctx, run.ID, run.Token)
-	} else {
+	case released:
+		kind, err = Unstored, h.Store.Renew(ctx, run.ID, run.Token, 0)
+	default:
 		err = h.Store.Complete(ctx, run.ID, run.Token, answer, h.TTL)
 	}
 	lost, undone := errors.Is(err, ErrLost), errors.Is(err, ErrUndone)

@@ -52,12 +52,14 @@ type Options struct {
 	Lease time.Duration
 	// TTL is how long an answer is given again; 0: 24 h.
 	TTL time.Duration
-	// Release says for which status the answer is not stored and the key freed,
-	// since a repetition may do better; nil: 429, 502, 503, 504. A 500 is
-	// stored: nobody knows what it has done. The next run is not marked as
-	// Again: where such a status may come after an effect, or while the handler
-	// goes on, store it. [http.TimeoutHandler] gives one while its handler goes
-	// on: put it around this Handler, not inside.
+	// Release says for which status the answer is not stored and the key free
+	// for a repetition, which may do better; nil: 429, 502, 503, 504. A 500 is
+	// stored: nobody knows what it has done. After a 502 or 504, which tell of a
+	// server behind the handler, the next run is marked with Run.Again: that
+	// server may have done it. After others it is not: where such a status may
+	// come after an effect, or while the handler goes on, store it.
+	// [http.TimeoutHandler] gives one while its handler goes on: put it around
+	// this Handler, not inside.
 	Release func(status int) bool
 	// KeepPanics stores a 500 when the handler panics; else a repetition is run
 	// at once, marked with Run.Again, as after the death of the process. The
@@ -90,8 +92,8 @@ type handler struct {
 //
 // Between the handler's effect and the storing of its answer the process can
 // die, or the handler panic. Then the next run is marked with Run.Again, and
-// only the handler can know what has happened: by the Run.ID in its own books, or by a store that
-// commits both at once (package sqlitestore).
+// only the handler can know what has happened: by the Run.ID in its own books,
+// or by a store that commits both at once (package sqlitestore).
 func Handler(next http.Handler, o Options) http.Handler {
 	if o.Store == nil {
 		o.Store = new(Memory)
@@ -133,6 +135,12 @@ func mayPass(status int) bool {
 		return true
 	}
 	return false
+}
+
+// ofAnother says which statuses tell of another server, which was asked and may
+// have done what it was asked for (RFC 9110, sections 15.6.3 and 15.6.5).
+func ofAnother(status int) bool {
+	return status == http.StatusBadGateway || status == http.StatusGatewayTimeout
 }
 
 func byAuthorization(r *http.Request) string {

@@ -158,6 +158,30 @@ func TestARunAfterAPanicIsMarked(t *testing.T) {
 	}
 }
 
+// What another server behind the handler has done nobody knows; of its own no
+// the handler knows.
+func TestARunAfterABadGatewayIsMarked(t *testing.T) {
+	for status, marked := range map[int]bool{429: false, 502: true, 503: false, 504: true} {
+		for _, forget := range []bool{false, true} {
+			var again []bool
+			h := idempotency.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				run := idempotency.FromContext(r.Context())
+				again = append(again, run.Again)
+				if forget {
+					run.Forget()
+				}
+				w.WriteHeader(status)
+			}), idempotency.Options{})
+			for range 2 {
+				h.ServeHTTP(httptest.NewRecorder(), request(""))
+			}
+			if want := []bool{false, marked && !forget}; !slices.Equal(again, want) {
+				t.Errorf("%d, forget %v: Run.Again was %v, want %v", status, forget, again, want)
+			}
+		}
+	}
+}
+
 func request(body string) *http.Request {
 	r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 	r.Header.Set("Idempotency-Key", "k-1")

@@ -15,9 +15,10 @@ type Run struct {
 	ID ID
 	// Token of the run: the larger of two is the later run's.
 	Token uint64
-	// Again says that an earlier run of this key was begun and never ended: its
-	// process died, it panicked, or it lost its lease. It may have had its
-	// effect: look, before you have it again.
+	// Again says that an earlier run of this key was begun, and that nobody
+	// knows how it ended: its process died, it panicked, it lost its lease, or
+	// it answered 502 or 504. It may have had its effect: look, before you have
+	// it again.
 	Again bool
 
 	forget atomic.Bool

@@ -40,9 +40,8 @@ type Claim struct {
 	// Token of the run, for a Claimed key. Of two runs of a key the later has
 	// the larger one, as long as the store keeps the key. It is never 0.
 	Token uint64
-	// Again says that an earlier run of a Claimed key was begun and never
-	// ended: its process died, its handler panicked, or it lost its lease. It
-	// may have had its effect.
+	// Again says that an earlier run of a Claimed key was begun and neither
+	// completed nor released: it may have had its effect.
 	Again bool
 	// Wait is how long the lease of a Running key still holds.
 	Wait time.Duration
