@@ -170,10 +170,11 @@ func (c *bounded) refuse(conn *net.UnixConn, why error) {
 }
 
 // answerNo delays nobody where the peer does not read: the answer fits the
-// socket's buffer.
+// socket's buffer. The time is for a busy machine, on which this goroutine may not
+// get its turn at once.
 func answerNo(conn *net.UnixConn, why error) {
 	body, _ := json.Marshal(Problem{Type: ProblemTypes + noConnection, Title: "no connection", Status: 503, Detail: why.Error()})
-	conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+	conn.SetWriteDeadline(time.Now().Add(requestWithin))
 	fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/resagent/resagent/policies"
@@ -47,12 +48,14 @@ func (a *Agent) setOverride(w http.ResponseWriter, r *http.Request) {
 
 // clearOverrides answers DELETE /v1/overrides, with ?upstream= for one's own.
 func (a *Agent) clearOverrides(w http.ResponseWriter, r *http.Request) {
-	if upstream := r.FormValue("upstream"); upstream == "" && r.Form.Has("upstream") {
-		problem(w, http.StatusBadRequest, wrongQuery, "the upstream is empty", "name one, or leave upstream out to clear those of all")
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	upstream := q.Get("upstream")
+	if err != nil || upstream == "" && r.URL.RawQuery != "" { // what names nobody must not clear those of all
+		problem(w, http.StatusBadRequest, wrongQuery, "the upstream is empty or not understood", "write ?upstream=NAME, or no query to clear those of all")
 		return
 	}
 	uid, pid := asker(r)
-	done, err := a.clear(r.FormValue("upstream"), Event{UID: &uid, PID: pid})
+	done, err := a.clear(upstream, Event{UID: &uid, PID: pid})
 	if err != nil {
 		problem(w, http.StatusInternalServerError, notDone, "the overrides are not cleared", err.Error())
 		return

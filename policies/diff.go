@@ -67,17 +67,18 @@ func changesOf(name string, before, after *Upstream, old, now *Snapshot) (change
 	if !reflect.DeepEqual(before.Policy.Match, after.Policy.Match) {
 		changes = append(changes, Change{name, "match", matchesText(before), matchesText(after)})
 	}
-	values := func(s *Snapshot) (paths []string, of map[string]string) {
+	values := func(s *Snapshot, u *Upstream) (paths []string, of map[string]string) {
 		of = make(map[string]string)
 		for _, v := range s.ExplainNamed(name).Values {
-			if v.Value != "off" { // its values tell of a section that comes or goes
+			field, _ := fieldAt(reflect.ValueOf(u.Policy), v.Path)
+			if field.Kind() != reflect.Pointer { // the values of a section that comes or goes tell of it
 				paths, of[v.Path] = append(paths, v.Path), v.Value
 			}
 		}
 		return paths, of
 	}
-	was, oldValues := values(old)
-	is, newValues := values(now)
+	was, oldValues := values(old, before)
+	is, newValues := values(now, after)
 	for _, path := range slices.Concat(is, was) {
 		if oldValues[path] != newValues[path] {
 			changes = append(changes, Change{name, path, oldValues[path], newValues[path]})

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -47,5 +48,46 @@ func TestDiff(t *testing.T) {
 	}
 	if few, more := now.Diff(nil, 2); len(few) != 2 || !more {
 		t.Errorf("at most 2 of 3: %v, %v", few, more)
+	}
+}
+
+// What applies is the same exactly where Diff finds nothing: an agent sends what
+// changes nothing to no process.
+func TestDiffOfWhatApplies(t *testing.T) {
+	old := snapshotOf(t, `{"version": 1, "upstreams": {"a": {"retry": {}, "propagation": {}, "fallback": {"static": {"status": 200}}}}}`)
+	for _, c := range []struct {
+		path, before, value string
+		same                bool
+	}{
+		{"retry.max_attempts", "", "3", true},
+		{"on_agent_loss", "", "hold", true},
+		{"hedge.disabled", "", "true", true},
+		{"hedge.max_extra_load", "", "0.05", false}, // turns it on
+		{"retry.pause", "", "off", false},
+		{"retry.statuses", "", "[]", false},
+		{"timeout.attempt", "", "9.999999999s", false},
+		{"circuit_breaker.failure_rate", "", "0.5000000000000001", false},
+		{"propagation.attempt_header", "", "off", false},
+		{"fallback.static.body", "", "off", false},
+		{"fallback.static.body", "a\nb", `"a\nb"`, false},
+	} {
+		before, now := old, old
+		for _, value := range []string{c.before, c.value} {
+			before = now
+			if value == "" {
+				continue
+			}
+			set, err := now.Set().With("a", map[string]string{c.path: value}, "x")
+			if err != nil {
+				t.Fatal(c.path, err)
+			}
+			if now, err = Compile(set); err != nil {
+				t.Fatal(c.path, err)
+			}
+		}
+		changes, _ := now.Diff(before, 100)
+		if same := reflect.DeepEqual(before.Named("a").Policy, now.Named("a").Policy); same != c.same || (len(changes) == 0) != c.same {
+			t.Errorf("%s %q -> %q: the policies are the same: %v, and the changes %v; want the same: %v", c.path, c.before, c.value, same, changes, c.same)
+		}
 	}
 }

@@ -174,7 +174,7 @@ func plainText(v reflect.Value) string {
 func shown(s string) string {
 	const most = 200
 	line := strings.ToValidUTF8(s[:min(len(s), most)], "")
-	if !isClean(line, false) {
+	if !isClean(line, false) || strings.HasPrefix(line, `"`) {
 		line = strconv.Quote(line)
 	}
 	if len(s) > most {

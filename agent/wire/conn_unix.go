@@ -91,7 +91,7 @@ func ReceiveFiles(u *net.UnixConn, maxLine, maxFiles int) (m *Message, files []*
 	}
 	m = new(Message)
 	if err := json.Unmarshal(line, m); err != nil {
-		return nil, files, nil, fmt.Errorf("wire: first message: %w", err)
+		return nil, files, nil, fmt.Errorf("wire: first message: %.200v", err) // a long number in it is told whole
 	}
 	return m, files, rest, nil
 }

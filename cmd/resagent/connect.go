@@ -127,6 +127,8 @@ func unreachable(socket string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		cause = fmt.Errorf("no answer within %v", patience)
 		advice = "is it stopped? systemctl status resagent.service"
+	case errors.Is(err, syscall.EAGAIN):
+		advice = "more want to connect than the agent can take at once: try again"
 	case errors.Is(err, syscall.ECONNREFUSED) && !isSocket(socket):
 		advice = "that is no socket; name the agent's with --socket or RESAGENT_SOCKET"
 	case strings.Contains(err.Error(), "malformed HTTP"):

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -35,6 +37,20 @@ func TestUnansweredChangeMayBeMade(t *testing.T) {
 			}
 		}()
 	}
+	crowded := filepath.Join(dir, "crowded") // has no place for a second one that waits
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: crowded}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	first, err := net.Dial("unix", crowded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { first.Close() })
 	const may = "may be done all the same: see resagent status, resagent override list"
 	for _, one := range []struct {
 		socket, method, want string
@@ -46,6 +62,7 @@ func TestUnansweredChangeMayBeMade(t *testing.T) {
 		{closing, "POST", "it closed the connection: try again", true},
 		{closing, "GET", "it closed the connection: try again", false},
 		{other, "GET", "does the agent listen there, or another program?", false},
+		{crowded, "POST", "more want to connect than the agent can take at once: try again", false},
 		{filepath.Join(dir, "none"), "POST", "is resagent.socket active?", false},
 	} {
 		within := 20 * time.Second

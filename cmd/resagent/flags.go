@@ -62,7 +62,11 @@ func noneEmpty(fs *pflag.FlagSet) (err error) {
 	}
 	fs.Visit(func(f *pflag.Flag) {
 		what, _ := pflag.UnquoteUsage(f)
-		if slices.Contains([]string{"PATH", "FILE", "DIR"}, what) && f.Value.String() == "" {
+		values := []string{f.Value.String()}
+		if several, ok := f.Value.(pflag.SliceValue); ok {
+			values = several.GetSlice()
+		}
+		if slices.Contains([]string{"PATH", "FILE", "DIR"}, what) && slices.Contains(values, "") {
 			err = usageError{fmt.Errorf("--%s is empty: is a variable not set? write the %s, or leave the option out", f.Name, what)}
 		}
 	})
