@@ -15,7 +15,11 @@ const (
 
 // String names the kind as messages do.
 func (k Kind) String() string {
-	return [...]string{"empty", "a true or false", "a number", "a text", "a list", "a section with keys of its own"}[k]
+	names := [...]string{"empty", "a true or false", "a number", "a text", "a list", "a section with keys of its own"}
+	if int(k) >= len(names) {
+		return "unknown"
+	}
+	return names[k]
 }
 
 // Node is one value of a parsed file, with its place: what the YAML and the
