@@ -68,7 +68,6 @@ func TestSpentTokensAreNotGrantedAgain(t *testing.T) {
 	}
 }
 
-// A lowered burst holds for what lies in cells too.
 // A bucket is full to the nanosecond, or the only token of a burst of one is
 // never whole (the ledger counts in larger units).
 func TestBurstOfOne(t *testing.T) {
@@ -90,6 +89,7 @@ func TestBurstOfOne(t *testing.T) {
 	}
 }
 
+// A lowered burst holds for what lies in cells too.
 func TestLoweredBurst(t *testing.T) {
 	w := newWorld(policy(0, 1, 10, 0))
 	a, b := joined(w, 1, 1), joined(w, 2, 1)
