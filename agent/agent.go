@@ -196,8 +196,8 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 	a.alloc = &allocator{
 		ledger: book, policies: snapshot,
 		limits: make(map[limitKey]*limit), processes: make(map[identity]*process),
-		hot:  make(map[*limit]time.Duration),
-		wake: sendWake, gone: sendGone,
+		hot:   make(map[*limit]time.Duration),
+		clock: a.now, wake: sendWake, gone: sendGone,
 	}
 	if book.lost {
 		a.alloc.recoverUntil = book.recovery()

@@ -69,10 +69,11 @@ func TestSpentTokensAreNotGrantedAgain(t *testing.T) {
 }
 
 // A bucket is full to the nanosecond, or the only token of a burst of one is
-// never whole (the ledger counts in larger units).
+// never whole (the ledger counts in larger units, and looking takes time).
 func TestBurstOfOne(t *testing.T) {
 	const perSecond = 200
 	w := newWorld(policy(0, perSecond, 1, 0))
+	w.alloc.clock = func() time.Duration { return w.now + 7*time.Microsecond }
 	a := w.spawn(1)
 	w.connect(a)
 	w.open(a, 1)

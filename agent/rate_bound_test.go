@@ -98,3 +98,34 @@ func (w *world) exactRate(every time.Duration, burst int) error {
 	}
 	return nil
 }
+
+// A token that is spent while the agent is about to look was spent when it
+// looked, not when it began to: it may have been held up in between.
+func TestSpentWhileTheAgentIsHeldUp(t *testing.T) {
+	const late = time.Millisecond
+	for name, look := range map[string]func(w *world, a *actor){
+		"look":   func(w *world, a *actor) { w.hint(a, 1) },
+		"takeIn": func(w *world, a *actor) { w.connect(a) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(policy(0, 200, 1, 0)) // one in 5 ms
+			a := joined(w, 1, 1)
+			w.want(a, 1, 1)
+			w.alloc.clock = func() time.Duration { return w.now + late }
+			if !w.take(a, 1, 1) { // at now + late
+				t.Fatal("no first token")
+			}
+			look(w, a)
+			w.alloc.clock = nil
+			w.want(a, 1, 1)
+			w.pass(5 * time.Millisecond)
+			if w.take(a, 1, 1) {
+				t.Errorf("the next token %v after the first, want 5 ms", 5*time.Millisecond-late)
+			}
+			w.pass(late)
+			if !w.take(a, 1, 1) {
+				t.Error("no next token 5 ms after the first")
+			}
+		})
+	}
+}
