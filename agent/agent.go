@@ -74,6 +74,7 @@ type Agent struct {
 	controlFile *os.File
 	watch       *watcher
 	kick        chan struct{}
+	alarm       *alarm // the loop's
 	overrides   overrides
 	events      events
 	history     map[limitKey]*series
@@ -177,6 +178,9 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 	}
 	a.control, a.controlFile, err = page.NewControl()
 	if err == nil {
+		a.alarm, err = newAlarm()
+	}
+	if err == nil {
 		a.watch, err = newWatcher()
 	}
 	if err != nil {
@@ -192,8 +196,8 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 	a.alloc = &allocator{
 		ledger: book, policies: snapshot,
 		limits: make(map[limitKey]*limit), processes: make(map[identity]*process),
-		hot:  make(map[*limit]time.Duration),
-		wake: sendWake, gone: sendGone,
+		hot:   make(map[*limit]time.Duration),
+		clock: a.now, wake: sendWake, gone: sendGone,
 	}
 	if book.lost {
 		a.alloc.recoverUntil = book.recovery()
@@ -260,8 +264,7 @@ func (a *Agent) publish(s *policies.Snapshot) error {
 
 // loop looks again at limits that somebody waits on.
 func (a *Agent) loop(ctx context.Context) {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
+	defer a.alarm.close()
 	var turned chan struct{}
 	for {
 		a.mu.Lock()
@@ -280,13 +283,13 @@ func (a *Agent) loop(ctx context.Context) {
 		if next > 0 {
 			wait = max(next-now, 50*time.Microsecond)
 		}
-		timer.Reset(wait)
+		a.alarm.set(wait)
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.kick:
 		case turned = <-a.asked():
-		case <-timer.C:
+		case <-a.alarm.C:
 		}
 	}
 }

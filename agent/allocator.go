@@ -31,6 +31,8 @@ type allocator struct {
 	traffic      map[string]*traffic      // by upstream
 	counted      time.Duration            // when all counts of calls were last read
 
+	// clock is for [allocator.after]; nil: no time passes in a method.
+	clock func() time.Duration
 	// wake is told of cells to send a wake-up for.
 	wake func(p *process, cell int)
 	// gone is told of cells that are not the process's any more.
@@ -75,7 +77,7 @@ func (a *allocator) open(p *process, key limitKey, now time.Duration) (wire.Cell
 	}
 	for _, h := range p.holders {
 		if h.limit == l && h.left() {
-			a.fillTo(l, now)
+			a.fillTo(l, a.after(now))
 			a.dropHolder(h, now)
 		} else if h.limit == l {
 			return wire.Cell{Upstream: key.name, Kind: key.kind, Index: h.cell, Epoch: h.epoch}, true

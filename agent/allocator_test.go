@@ -68,12 +68,12 @@ func TestSpentTokensAreNotGrantedAgain(t *testing.T) {
 	}
 }
 
-// A lowered burst holds for what lies in cells too.
 // A bucket is full to the nanosecond, or the only token of a burst of one is
-// never whole (the ledger counts in larger units).
+// never whole (the ledger counts in larger units, and looking takes time).
 func TestBurstOfOne(t *testing.T) {
 	const perSecond = 200
 	w := newWorld(policy(0, perSecond, 1, 0))
+	w.alloc.clock = func() time.Duration { return w.now + 7*time.Microsecond }
 	a := w.spawn(1)
 	w.connect(a)
 	w.open(a, 1)
@@ -90,6 +90,7 @@ func TestBurstOfOne(t *testing.T) {
 	}
 }
 
+// A lowered burst holds for what lies in cells too.
 func TestLoweredBurst(t *testing.T) {
 	w := newWorld(policy(0, 1, 10, 0))
 	a, b := joined(w, 1, 1), joined(w, 2, 1)

@@ -5,6 +5,7 @@ package agent
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/resagent/resagent/agent/page"
@@ -58,10 +59,14 @@ type circuit struct {
 
 // trial is one call, a probe, that may pass a half-open circuit.
 type trial struct {
-	number uint64
-	of     *process
-	ends   time.Duration
+	number  uint64
+	of      *process
+	session *session // that it was given in, and in which alone its outcome comes
+	ends    time.Duration
 }
+
+// unheard: its outcome went with its connection, and says nothing.
+func (t trial) unheard() bool { return t.session != t.of.session }
 
 func (c *circuit) change(s page.State, until, now time.Duration, why string) {
 	c.word = page.NewCircuit(s, c.forced != nil, max(1, (c.word.Epoch()+1)&0x1fff), until)
@@ -96,6 +101,7 @@ func (c *circuit) tick(now time.Duration) {
 		}
 	case page.CircuitHalfOpen:
 		c.next = 0
+		c.probes = slices.DeleteFunc(c.probes, func(p trial) bool { return now >= p.ends && p.unheard() })
 		for _, p := range c.probes {
 			if now >= p.ends {
 				c.open(now, fmt.Sprintf("the probe of pid %d did not end in %v", p.of.id.pid, probeTime))
@@ -199,7 +205,7 @@ func (c *circuit) ask(p *process, now time.Duration) uint64 {
 		one.probed = true
 	}
 	c.probed++
-	c.probes = append(c.probes, trial{number: c.probed, of: p, ends: now + probeTime})
+	c.probes = append(c.probes, trial{number: c.probed, of: p, session: p.session, ends: now + probeTime})
 	if c.next == 0 || c.next > now+probeTime {
 		c.next = now + probeTime
 	}

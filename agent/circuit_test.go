@@ -221,6 +221,28 @@ func TestProbeThatHangs(t *testing.T) {
 	p.is(page.CircuitOpen)
 }
 
+// A probe whose outcome went with its session has failed for nobody: another
+// is given once its time is over, and not before.
+func TestProbeOfALostSession(t *testing.T) {
+	p := newPlay(t, 2)
+	p.procs[0].session = &session{}
+	p.fail(10)
+	p.pass(6 * time.Second)
+	p.c.ask(p.procs[0], p.now)
+	p.procs[0].session = &session{}
+	p.pass(probeTime - 1)
+	if p.c.ask(p.procs[1], p.now) != 0 {
+		t.Error("two probes at a time")
+	}
+	p.pass(1)
+	p.is(page.CircuitHalfOpen)
+	if p.c.ask(p.procs[1], p.now) == 0 {
+		t.Error("no other probe")
+	}
+	p.pass(probeTime)
+	p.is(page.CircuitOpen)
+}
+
 // The death of a process that probes frees its probe at once.
 func TestProbeOfTheDead(t *testing.T) {
 	p := newPlay(t, 2)

@@ -182,7 +182,7 @@ func (w *world) checkRate() error {
 			}
 		}
 		burst += raised
-		if most := burst + int((w.now-from)/every) + 1; sum > most || sum > burst && w.now == from {
+		if most := burst + int((w.now-from)/every); sum > most || sum > burst && w.now == from {
 			return fmt.Errorf("%d tokens spent in %v, with a burst of %d and one every %v", sum, w.now-from, burst, every)
 		}
 	}

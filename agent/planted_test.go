@@ -112,9 +112,9 @@ var planted = []mistake{
 			if n > 0 {
 				a.grant(l.holders[i], n, max(`},
 	{"spent without refilling", "recover.go",
-		"		a.fillTo(h.limit, now)\n		c, ok := said[i]\n",
+		"		a.fillTo(h.limit, a.after(now))\n		c, ok := said[i]\n",
 		`		if !planted("spent without refilling") {
-			a.fillTo(h.limit, now)
+			a.fillTo(h.limit, a.after(now))
 		}
 		c, ok := said[i]
 `},

@@ -89,18 +89,18 @@ func (a *allocator) takeIn(p *process, held []wire.Cell, now time.Duration) []wi
 	}
 	var cells []wire.Cell
 	for i, h := range p.holders {
-		a.fillTo(h.limit, now)
+		w := p.page.Cell(i).Read()
+		a.fillTo(h.limit, a.after(now))
 		c, ok := said[i]
 		delete(said, i)
 		if !ok || c.Epoch != h.epoch || c.Upstream != h.limit.name || c.Kind != h.limit.kind {
-			if w := p.page.Cell(i).Read(); w.Epoch != h.epoch {
+			if w.Epoch != h.epoch {
 				// The process left this cell: what it had in use there it
 				// counts elsewhere, as extra.
 				a.dropHolder(h, now)
 			}
 			continue
 		}
-		w := p.page.Cell(i).Read()
 		if w.Epoch == h.epoch {
 			// After a crash between ledger and cell the lower one is the truth.
 			a.setGranted(h, min(h.granted, w.Available+w.InUse))

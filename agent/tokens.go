@@ -25,8 +25,9 @@ func (l *limit) out() int {
 }
 
 // fillTo bounds a rate's bucket to what the tokens out in cells leave room for.
-// To be called before the ledger says that fewer are out: they may have been
-// spent just now.
+// To be called after the cells were read, with the time [allocator.after] that,
+// and before the ledger says that fewer are out: they may have been spent just
+// before the reading.
 func (a *allocator) fillTo(l *limit, now time.Duration) {
 	if l.kind != wire.RateLimit {
 		return
@@ -35,6 +36,15 @@ func (a *allocator) fillTo(l *limit, now time.Duration) {
 	if l.tat < full {
 		a.setTAT(l, full)
 	}
+}
+
+// after is the time now, for one who was given the time before it read cells: on
+// a busy machine it may have been held up in between.
+func (a *allocator) after(now time.Duration) time.Duration {
+	if a.clock == nil {
+		return now
+	}
+	return max(now, a.clock())
 }
 
 // setTAT moves a rate's theoretical arrival time. The ledger rounds it up, so
@@ -65,8 +75,9 @@ func (a *allocator) spent(l *limit, views []view) {
 }
 
 func (a *allocator) lookRate(l *limit, now time.Duration) {
-	a.fillTo(l, now)
 	views := a.read(l, now)
+	now = a.after(now)
+	a.fillTo(l, now)
 	a.spent(l, views)
 	if over := l.out() - l.capacity; over > 0 { // the burst was lowered
 		for i, h := range l.holders {

@@ -125,3 +125,54 @@ func gaps(arrivals []time.Duration, at time.Duration, n int) (all []time.Duratio
 	}
 	return all
 }
+
+// A burst of one is used nearly as much as a larger one, though each moment by
+// which a call is late is lost: by processes of one caller each, which have
+// something else to do than to tell the agent at once that they want more.
+//
+// With SOAK it says of many limits how much of them is used, for a machine that
+// does nothing else: docs/SCALING.md.
+func TestSmallBursts(t *testing.T) {
+	random := seeded(t)
+	if os.Getenv(soakEnv) != "" {
+		for _, rate := range []int{10, 50, 200, 1000} {
+			for _, burst := range []int{1, 2, 10} {
+				for _, processes := range []int{1, 2, 8} {
+					t.Logf("%4d/s, burst %2d, %d processes: %.3f", rate, burst, processes, useOf(t, random, rate, burst, processes, 32/processes))
+				}
+			}
+		}
+	}
+	use := 0.0
+	for range 3 {
+		if use = max(use, useOf(t, random, 200, 1, 8, 1)); use >= 0.8 {
+			break
+		}
+	}
+	if t.Logf("%.3f of 200/s used", use); use < 0.8 {
+		t.Errorf("%.3f of a rate of 200/s with a burst of 1 was used, want at least 0.8", use)
+	}
+}
+
+// useOf is how much of a rate is used by calls of 1 to 20 ms.
+func useOf(t *testing.T, random *rand.Rand, rate, burst, processes, callers int) float64 {
+	t.Helper()
+	u := newUpstream(t, random)
+	h := newHost(t, rateLimit(u, rate, burst, ""))
+	h.start()
+	all := h.workers(processes)
+	for _, w := range all {
+		w.load(u, pathWork, callers)
+	}
+	h.sessions(processes)
+	u.further(burst + rate/10)
+	begin := u.count()
+	u.further(2 * rate)
+	end := u.count()
+	for _, w := range all {
+		w.finish()
+		w.mustNotFail()
+	}
+	h.kill()
+	return float64(end.calls-begin.calls) / (end.at - begin.at).Seconds() / float64(rate)
+}

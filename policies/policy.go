@@ -283,10 +283,14 @@ type Bulkhead struct {
 // RateLimit bounds the calls begun per unit of time.
 type RateLimit struct {
 	Disabled bool `json:"disabled,omitempty"`
-	// Rate must be stated. In any window W at most Burst + Rate x W calls
-	// begin.
+	// Rate must be stated. In any window W at most Burst + Rate x W tokens are
+	// given, one for each call that begins. With ScopeHost that is exact: what a
+	// call is late of a Burst of 1 is lost. With ScopeProcess a token counts at
+	// the time it was due, and calls that are late may begin closer together.
 	Rate Rate `json:"rate,omitzero"`
-	// Burst. Built-in: one second of Rate, rounded up.
+	// Burst is how many calls may begin at once after a quiet time. At least 2,
+	// and Rate x 10 ms, use all of a host's rate. Built-in: one second of Rate,
+	// rounded up.
 	Burst int `json:"burst,omitempty"`
 	// MaxWait for a token. Built-in: 100 ms. None: no waiting.
 	MaxWait time.Duration `json:"max_wait,omitempty"`

@@ -325,6 +325,9 @@ func (g *gate) woken() {
 		// who came after the question has no answer yet.
 		g.asked = false
 		g.ask()
+		if g.queue.Len() == 0 && before > 0 && g.rules.Load().soonFull() {
+			g.sess.hint(wire.Free, b.index)
+		}
 		return
 	}
 	// For a budget a wake-up is also the answer "no": a retry does not wait for

@@ -16,6 +16,9 @@ const (
 	// floorEvery is how often a process that lost the agent for longer may
 	// begin a call.
 	floorEvery = time.Second
+	// spentUnseen is how long a spent token may go unseen by an agent that is
+	// not told of it.
+	spentUnseen = 5 * time.Millisecond
 	// budgetAnswer bounds the wait for the agent's word on a retry.
 	budgetAnswer = 20 * time.Millisecond
 	// budgetNo is how long its "no" is believed without asking again.
@@ -68,6 +71,13 @@ func (r *rules) retryAfter() time.Duration {
 		return r.rate.Every()
 	}
 	return 0
+}
+
+// soonFull says whether a rate's bucket fills up, beside the token that a call
+// has just spent, before the agent looks again by itself. What it would earn
+// from then on is lost, so it is told of each that is spent.
+func (r *rules) soonFull() bool {
+	return r.rate > 0 && float64(r.limit-1) < float64(r.rate)*spentUnseen.Seconds()
 }
 
 // configure follows the newest policy.

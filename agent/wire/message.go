@@ -58,7 +58,7 @@ const (
 	Hello Type = "hello" // Version, Library, Cells: those of a page that comes back
 	Open  Type = "open"  // Cell (Upstream, Kind): a cell is wanted
 	Want  Type = "want"  // Indexes: callers wait, look at these cells
-	Free  Type = "free"  // Indexes: something above the target came free
+	Free  Type = "free"  // Indexes: something above the target came free, or the last token of a small burst was spent
 	Bye   Type = "bye"   // the process lets go of everything
 
 	Dirty  Type = "dirty"  // Indexes: outcome cells with a first failure
