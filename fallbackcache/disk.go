@@ -1,6 +1,7 @@
 package fallbackcache
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -307,15 +308,22 @@ const (
 	notePut  = 1
 )
 
-// gone tells whether the folder, or its lock, was removed: what we have open is
-// not what others open.
+// gone tells whether the folder, or what all must have in common in it, was removed:
+// what we have open is not what others open. Of a folder that was entered while it
+// was being removed anything may be left.
 func (d *disk) gone() bool {
-	ours, err := d.lock.Stat()
-	if err != nil {
-		return false
+	for name, file := range map[string]*os.File{lockFile: d.lock, usageFile: d.usage, changesFile: d.changes} {
+		ours, err := file.Stat()
+		if err != nil {
+			return false
+		}
+		theirs, err := d.root.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(ours, theirs) {
+			return true
+		}
 	}
-	theirs, err := d.root.Lstat(lockFile)
-	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(ours, theirs)
+	key, err := d.root.ReadFile(keyFile)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(key, d.key[:])
 }
 
 // fail gives the store up for the rest of this process: it could not be
