@@ -132,7 +132,14 @@ func enterDisk(dir string, shared bool) (d *disk, err error) {
 	if d.root, err = outer.OpenRoot(diskFolder); err != nil {
 		return nil, err
 	}
-	if err := d.openFiles(); err != nil {
+	opened, err := d.root.Stat(".")
+	if err == nil && !os.SameFile(info, opened) { // by the owner of dir, who may be another
+		err = fmt.Errorf("%s: was replaced while it was opened", diskFolder)
+	}
+	if err == nil {
+		err = d.openFiles()
+	}
+	if err != nil {
 		d.close()
 		return nil, err
 	}
