@@ -249,3 +249,36 @@ func TestDiskDroppedBesideARemoval(t *testing.T) {
 		}
 	}
 }
+
+// What is dropped without the lock while it is written, by one who has it and had
+// asked before, is not there afterwards.
+func TestDiskDroppedBesideAStore(t *testing.T) {
+	dir := t.TempDir()
+	c, stores := onDisk(t, dir), onDisk(t, dir)
+	put := request(t, "PUT", page)
+	for i := range 10 {
+		keep(t, stores, start, get(t, page), 200, "before")
+		asked := stores.Stamp(get(t, page))
+		uri, _ := target(get(t, page))
+		group := stores.disk.load(uri, audience{})
+		if len(group) == 0 || !stores.disk.hold(time.Second) {
+			t.Fatal("nothing is stored, or no lock")
+		}
+		dropped := make(chan struct{})
+		go func() {
+			defer close(dropped)
+			c.Invalidate(put, response(t, put, 204, ""))
+		}()
+		for result := putDone; result == putDone; {
+			var err error
+			if _, _, result, err = stores.disk.putLocked(group[0], nil, asked.drops); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-dropped
+		stores.disk.let()
+		if got := found(t, c, start, time.Hour, get(t, page)); got != none {
+			t.Fatalf("round %d: what was changed is given: %q", i, got)
+		}
+	}
+}
