@@ -3,6 +3,7 @@ package fallbackcache
 import (
 	"crypto/rand"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,7 +70,8 @@ type Cache struct {
 	// cache goes on in memory: [Cache.Open] and [Cache.Stats] say so.
 	//
 	// [Folder.Purge] empties it. Whose folder is removed goes on with what is in
-	// memory until it next stores an answer, and then makes the folder anew.
+	// memory until it next stores or removes an answer, and then makes the folder
+	// anew; what other processes change until then it does not see.
 	//
 	// Name one folder in several caches only if their requests go out as the
 	// same user: what is added on the way is not part of what an answer is
@@ -88,7 +90,10 @@ type Cache struct {
 	flights  flights
 	disk     *disk                // nil: none
 	opened   error                // why not
+	dir      string               // Dir, absolute
 	reopened atomic.Pointer[disk] // in place of disk; nil: that is there
+	reopens  sync.Mutex
+	noReopen time.Time // until then, since it has failed. With reopens
 	counts   counters
 	secret   [32]byte
 	hashes   sync.Pool       // of hash.Hash, keyed with secret
@@ -130,7 +135,11 @@ func (c *Cache) openDir() {
 	if c.Dir == "" || c.MaxBytes < 0 || c.MaxDiskBytes < 0 || c.MaxDiskFiles < 0 {
 		return
 	}
-	d, err := c.newDisk()
+	var d *disk
+	var err error
+	if c.dir, err = filepath.Abs(c.Dir); err == nil { // it is made anew where it was
+		d, err = c.newDisk()
+	}
 	if err != nil {
 		c.opened = err
 		c.counts.failed(err)
@@ -141,7 +150,7 @@ func (c *Cache) openDir() {
 }
 
 func (c *Cache) newDisk() (*disk, error) {
-	d, err := openDisk(c.Dir, c.Shared)
+	d, err := openDisk(c.dir, c.Shared)
 	if err != nil {
 		return nil, err
 	}
@@ -164,13 +173,15 @@ func (c *Cache) newDisk() (*disk, error) {
 // stay those of the old one: of answers to requests with credentials this process
 // has its own until it is restarted.
 func (c *Cache) reopen(gone *disk) {
-	now := time.Now().UnixNano()
-	if rest := gone.rest.Load(); rest > now || !gone.rest.CompareAndSwap(rest, now+int64(lockRest)) {
-		return // another does, or has failed a moment ago
+	c.reopens.Lock()
+	defer c.reopens.Unlock()
+	if c.onDisk() != gone || time.Now().Before(c.noReopen) {
+		return // another has, or has failed a moment ago
 	}
 	d, err := c.newDisk()
 	if err != nil {
 		c.counts.failed(err)
+		c.noReopen = time.Now().Add(lockRest)
 		return
 	}
 	c.reopened.Store(d)

@@ -1,6 +1,7 @@
 package fallbackcache
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -131,7 +132,14 @@ func enterDisk(dir string, shared bool) (d *disk, err error) {
 	if d.root, err = outer.OpenRoot(diskFolder); err != nil {
 		return nil, err
 	}
-	if err := d.openFiles(); err != nil {
+	opened, err := d.root.Stat(".")
+	if err == nil && !os.SameFile(info, opened) { // by the owner of dir, who may be another
+		err = fmt.Errorf("%s: was replaced while it was opened", diskFolder)
+	}
+	if err == nil {
+		err = d.openFiles()
+	}
+	if err != nil {
 		d.close()
 		return nil, err
 	}
@@ -307,15 +315,22 @@ const (
 	notePut  = 1
 )
 
-// gone tells whether the folder, or its lock, was removed: what we have open is
-// not what others open.
+// gone tells whether the folder, or what all must have in common in it, was removed:
+// what we have open is not what others open. Of a folder that was entered while it
+// was being removed anything may be left.
 func (d *disk) gone() bool {
-	ours, err := d.lock.Stat()
-	if err != nil {
-		return false
+	for name, file := range map[string]*os.File{lockFile: d.lock, usageFile: d.usage, changesFile: d.changes} {
+		ours, err := file.Stat()
+		if err != nil {
+			return false
+		}
+		theirs, err := d.root.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(ours, theirs) {
+			return true
+		}
 	}
-	theirs, err := d.root.Lstat(lockFile)
-	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(ours, theirs)
+	key, err := d.root.ReadFile(keyFile)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(key, d.key[:])
 }
 
 // fail gives the store up for the rest of this process: it could not be

@@ -3,6 +3,7 @@
 package fallbackcache
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,8 +14,11 @@ import (
 // by which they are in step again with each other and with those that come later.
 func TestDiskRemovedWhileOpen(t *testing.T) {
 	for name, harm := range map[string]func(dir string) error{
-		"all":       os.RemoveAll,
-		"the store": func(dir string) error { return os.RemoveAll(filepath.Join(dir, diskFolder)) },
+		"all":         os.RemoveAll,
+		"the store":   func(dir string) error { return os.RemoveAll(filepath.Join(dir, diskFolder)) },
+		"the lock":    func(dir string) error { return os.Remove(filepath.Join(dir, diskFolder, lockFile)) },
+		"the key":     func(dir string) error { return os.Remove(filepath.Join(dir, diskFolder, keyFile)) },
+		"the changes": func(dir string) error { return os.Remove(filepath.Join(dir, diskFolder, changesFile)) },
 		"what is not used": func(dir string) error { // as one who tidies up by age
 			if err := os.Remove(filepath.Join(dir, diskFolder, keyFile)); err != nil {
 				return err
@@ -29,7 +33,8 @@ func TestDiskRemovedWhileOpen(t *testing.T) {
 			if err := harm(dir); err != nil {
 				t.Fatal(err)
 			}
-			later := onDisk(t, dir)
+			later, put := onDisk(t, dir), request(t, "PUT", page)
+			later.Invalidate(put, response(t, put, 204, ""))
 			for _, c := range []*Cache{one, two} { // they notice
 				keep(t, c, start, numbered(t, 1), 200, "noticed")
 				if got := found(t, c, start, time.Hour, get(t, page)); got != none {
@@ -43,7 +48,6 @@ func TestDiskRemovedWhileOpen(t *testing.T) {
 						t.Errorf("found %q of what another stored", got)
 					}
 				}
-				put := request(t, "PUT", page)
 				c.Invalidate(put, response(t, put, 204, ""))
 				for _, other := range []*Cache{one, two, later} {
 					if got := found(t, other, start, time.Hour, get(t, page)); got != none {
@@ -53,6 +57,39 @@ func TestDiskRemovedWhileOpen(t *testing.T) {
 			}
 			if s := one.Stats(); s.DiskErrors != 0 {
 				t.Error(s.DiskError)
+			}
+		})
+	}
+}
+
+// The first that who has the old folder does may be a removal of what others have
+// stored in the new one, and it may be in another working folder by then.
+func TestDiskRemovedThenChanged(t *testing.T) {
+	removals := map[string]func(*Cache){
+		"PUT": func(c *Cache) { c.Invalidate(request(t, "PUT", page), response(t, request(t, "PUT", page), 204, "")) },
+		"403": func(c *Cache) { keep(t, c, start, get(t, page), 403, "not any more") },
+	}
+	for name, remove := range removals {
+		t.Run(name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			c := onDisk(t, "cache")
+			keep(t, c, start, get(t, page), 200, "old")
+			c.disk.rest.Store(math.MaxInt64) // as after another one had the lock for long
+			dir, err := filepath.Abs("cache")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Chdir(t.TempDir())
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			later := onDisk(t, dir)
+			keep(t, later, start, get(t, page), 200, "new")
+			remove(c)
+			for _, who := range []*Cache{c, later} {
+				if got := found(t, who, start, time.Hour, get(t, page)); got != none {
+					t.Errorf("found %q, which was removed", got)
+				}
 			}
 		})
 	}
@@ -81,7 +118,7 @@ func TestDiskRemovedForGood(t *testing.T) {
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
-	c.disk.rest.Store(0)
+	c.noReopen = time.Time{}
 	for range 2 {
 		keep(t, c, start, get(t, page), 200, "again")
 	}

@@ -59,7 +59,7 @@ func (d *disk) put(e *entry, over []*entry, drops uint64) (group []*entry, at ch
 }
 
 func (d *disk) putLocked(e *entry, over []*entry, drops uint64) (group []*entry, puts uint64, result putResult, err error) {
-	if at, ok := d.changed(e.uri); !ok || at.drops != drops {
+	if d.droppedSince(e.uri, drops) {
 		return nil, 0, putRefused, nil
 	}
 	kept, ok := merge(d.load(e.uri, e.who), e, func(old *entry) bool {
@@ -85,7 +85,7 @@ func (d *disk) putLocked(e *entry, over []*entry, drops uint64) (group []*entry,
 	}
 	// A removal that could not have the lock goes on without it. It says so
 	// before it looks for files, so one of the two sees the other.
-	if at, ok := d.changed(e.uri); !ok || at.drops != drops {
+	if d.droppedSince(e.uri, drops) {
 		err := d.unlink(shard, name)
 		d.settle(e.uri, notePut)
 		return nil, 0, putRefused, err
@@ -150,19 +150,25 @@ func merge(group []*entry, e *entry, superseded func(*entry) bool) (kept []*entr
 // quietly: what cannot be removed must not be given. Without the lock, or room
 // for what is left, all variants go.
 func (d *disk) remove(uri string, who audience, gone []*entry) {
-	shard, name := d.fileName(uri, who)
 	locked := d.hold(dropWait)
-	d.settle(uri, noteDrop) // who has the lock may be about to write them again
+	drops := d.settle(uri, noteDrop) // who has the lock may be about to write them again
 	if locked {
-		defer d.let()
-		left := slices.DeleteFunc(d.load(uri, who), func(e *entry) bool { return slices.ContainsFunc(gone, e.sameVariant) })
-		if len(left) == 0 || d.replace(shard, name, d.encode(left)) != nil {
-			d.mustGo(d.unlink(shard, name))
-		}
+		d.removeLocked(uri, who, gone, drops)
+		d.let()
 	} else {
-		d.mustGo(d.root.Remove(path(shard, name)))
+		d.mustGo(d.root.Remove(path(d.fileName(uri, who))))
 	}
 	d.settle(uri, notePut)
+}
+
+// removeLocked leaves the other variants, unless the URI was dropped since drops by
+// one who could not have the lock: as for putLocked, one of the two sees the other.
+func (d *disk) removeLocked(uri string, who audience, gone []*entry, drops uint64) {
+	shard, name := d.fileName(uri, who)
+	left := slices.DeleteFunc(d.load(uri, who), func(e *entry) bool { return slices.ContainsFunc(gone, e.sameVariant) })
+	if len(left) == 0 || d.replace(shard, name, d.encode(left)) != nil || d.droppedSince(uri, drops) {
+		d.mustGo(d.unlink(shard, name))
+	}
 }
 
 // drop takes out all that is stored for a URI, whoever may see it. Without the
@@ -191,9 +197,18 @@ func (d *disk) mustGo(err error) {
 	}
 }
 
-// settle tells other processes of a change to a URI.
-func (d *disk) settle(uri string, field int64) {
-	if _, err := d.note(uri, field); err != nil {
+// settle tells other processes of a change to a URI, and returns its number.
+func (d *disk) settle(uri string, field int64) uint64 {
+	number, err := d.note(uri, field)
+	if err != nil {
 		d.fail(err)
 	}
+	return number
+}
+
+// droppedSince tells whether a URI may have been dropped since drops was read or
+// written.
+func (d *disk) droppedSince(uri string, drops uint64) bool {
+	at, ok := d.changed(uri)
+	return !ok || at.drops != drops
 }

@@ -214,3 +214,71 @@ func TestDiskRemovedBesideAStore(t *testing.T) {
 		}
 	}
 }
+
+// Who takes out one variant, and is stopped while it does, does not write the
+// others again of which it was told in between that they are out of date.
+func TestDiskDroppedBesideARemoval(t *testing.T) {
+	dir := t.TempDir()
+	c, stopped := onDisk(t, dir), onDisk(t, dir)
+	in := func(language string) *http.Request { return get(t, page, "Accept-Language: "+language) }
+	for _, language := range []string{"de", "fr"} {
+		keep(t, c, start, in(language), 200, language, "Vary: Accept-Language")
+	}
+	uri, _ := target(in("de"))
+	if !stopped.disk.hold(time.Second) {
+		t.Fatal("no lock")
+	}
+	drops := stopped.disk.settle(uri, noteDrop)
+	name, group := files(t, dir)[0], stopped.disk.load(uri, audience{})
+	both, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := request(t, "PUT", page)
+	c.Invalidate(put, response(t, put, 204, ""))
+	if err := os.WriteFile(name, both, 0o600); err != nil { // so that it is read as before that
+		t.Fatal(err)
+	}
+	stopped.disk.removeLocked(uri, audience{}, group[:1], drops)
+	stopped.disk.let()
+	for _, who := range []*Cache{c, stopped, onDisk(t, dir)} {
+		for _, language := range []string{"de", "fr"} {
+			if got := found(t, who, start, time.Hour, in(language)); got != none {
+				t.Errorf("what was changed is given: %q", got)
+			}
+		}
+	}
+}
+
+// What is dropped without the lock while it is written, by one who has it and had
+// asked before, is not there afterwards.
+func TestDiskDroppedBesideAStore(t *testing.T) {
+	dir := t.TempDir()
+	c, stores := onDisk(t, dir), onDisk(t, dir)
+	put := request(t, "PUT", page)
+	for i := range 10 {
+		keep(t, stores, start, get(t, page), 200, "before")
+		asked := stores.Stamp(get(t, page))
+		uri, _ := target(get(t, page))
+		group := stores.disk.load(uri, audience{})
+		if len(group) == 0 || !stores.disk.hold(time.Second) {
+			t.Fatal("nothing is stored, or no lock")
+		}
+		dropped := make(chan struct{})
+		go func() {
+			defer close(dropped)
+			c.Invalidate(put, response(t, put, 204, ""))
+		}()
+		for result := putDone; result == putDone; {
+			var err error
+			if _, _, result, err = stores.disk.putLocked(group[0], nil, asked.drops); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-dropped
+		stores.disk.let()
+		if got := found(t, c, start, time.Hour, get(t, page)); got != none {
+			t.Fatalf("round %d: what was changed is given: %q", i, got)
+		}
+	}
+}

@@ -37,9 +37,9 @@ func (f Fate) String() string {
 // pending is the fate of what is still being read.
 const pending = fates
 
-// KeepAnd is Keep for what was asked for at the given stamp, and tells, once, what became of the response: before it
-// returns, or while the caller reads or closes the body. Told is called without
-// locks held; nil is nobody.
+// KeepAnd is Keep for what was asked for at the given stamp (see [Cache.Stamp]), and
+// tells, once, what became of the response: before it returns, or while the caller
+// reads or closes the body. Told is called without locks held; nil is nobody.
 func (c *Cache) KeepAnd(req *http.Request, resp *http.Response, asked Stamp, now time.Time, told func(Fate)) *http.Response {
 	return c.keepAnd(req, resp, asked, now, nil, told)
 }

@@ -108,7 +108,8 @@ func (m *memory) holds(uri []byte) bool {
 }
 
 // put stores e in place of the entries in over, unless there is a newer one
-// among the same variants, or the URI was dropped since the stamp.
+// among the same variants, or the URI was dropped since the stamp. Variants from
+// before a removal by another process go.
 func (m *memory) put(e *entry, over []*entry, stamp uint64, at change) Fate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,7 +121,7 @@ func (m *memory) put(e *entry, over []*entry, stamp uint64, at change) Fate {
 	}
 	key := groupKey{e.uri, e.who}
 	var stored []*entry
-	if g, ok := m.groups.Peek(key); ok {
+	if g, ok := m.groups.Peek(key); ok && g.seen.drops == at.drops {
 		stored = g.variants
 	}
 	kept, ok := merge(stored, e, func(old *entry) bool { return slices.Contains(over, old) })

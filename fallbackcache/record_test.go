@@ -144,7 +144,6 @@ func TestCompleteIsStored(t *testing.T) {
 	}
 }
 
-// 101 bodies are also writers; a wrapper would take that away.
 // Who decodes JSON stops at its last byte, and over HTTP/2 the end comes after it.
 // Of a known length that is all; of another nobody knows.
 func TestLastByteOfAKnownLength(t *testing.T) {
@@ -195,6 +194,7 @@ func TestLastByteOfAKnownLength(t *testing.T) {
 	}
 }
 
+// 101 bodies are also writers; a wrapper would take that away.
 func TestSwitchingProtocolsIsNotTouched(t *testing.T) {
 	req := get(t, page, "Connection: Upgrade", "Upgrade: websocket")
 	here, there := net.Pipe()

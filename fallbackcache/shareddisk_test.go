@@ -315,3 +315,26 @@ func TestSharedUsers(t *testing.T) {
 		t.Errorf("alice finds %q", got)
 	}
 }
+
+// What is in memory only and was changed by another process does not come back
+// with the next variant, nor keeps that one out.
+func TestSharedDiskVariantsInMemory(t *testing.T) {
+	in := func(language string) *http.Request {
+		return get(t, page, "Authorization: alice", "Accept-Language: "+language)
+	}
+	for name, later := range map[string]time.Duration{"a newer one": time.Second, "an older one": -time.Second} {
+		dir := sharedDir(t)
+		one, two := sharedOn(t, dir), sharedOn(t, dir)
+		for _, language := range []string{"de", "fr"} {
+			keep(t, one, start, in(language), 200, "old", public, "Vary: Accept-Language")
+		}
+		put := request(t, "PUT", page)
+		two.Invalidate(put, response(t, put, 204, ""))
+		keep(t, one, start.Add(later), in("de"), 200, "new", public, "Vary: Accept-Language")
+		for language, want := range map[string]string{"de": "new", "fr": none} {
+			if got := found(t, one, start.Add(time.Second), 0, in(language)); got != want {
+				t.Errorf("%s: found %q in %s, want %q", name, got, language, want)
+			}
+		}
+	}
+}

@@ -50,6 +50,17 @@ func (c *Cache) onDisk() *disk {
 	return d
 }
 
+// inPlace is onDisk for a removal: of a folder that was removed what is in its place
+// now, since others may have it by now.
+func (c *Cache) inPlace() *disk {
+	d := c.onDisk()
+	if d == nil || !d.gone() {
+		return d
+	}
+	c.reopen(d)
+	return c.onDisk()
+}
+
 // find returns the variants for this URI and audience.
 func (c *Cache) find(uri string, who audience) []*entry {
 	d := c.onDisk()
@@ -117,14 +128,14 @@ func (c *Cache) put(e *entry, over []*entry, s Stamp) Fate {
 
 func (c *Cache) remove(uri string, who audience, gone []*entry) {
 	c.memory.remove(uri, who, gone)
-	if d := c.onDisk(); d != nil {
+	if d := c.inPlace(); d != nil {
 		d.remove(uri, who, gone)
 	}
 }
 
 func (c *Cache) drop(uri string) {
 	c.memory.drop(uri)
-	if d := c.onDisk(); d != nil {
+	if d := c.inPlace(); d != nil {
 		d.drop(uri)
 	}
 }
