@@ -234,6 +234,68 @@ func TestCircuitReturnsToTheHost(t *testing.T) {
 	}
 }
 
+// Which statuses are failures a person may change while calls go on. It holds
+// for calls and for probes, in all processes.
+func TestStatusesAreOverridden(t *testing.T) {
+	u := newUpstream(t, seeded(t))
+	h := newHost(t, strings.ReplaceAll(fmt.Sprintf(circuitPolicies, u.host(), "host"), "scope: host", "scope: host, statuses: [500]"))
+	h.start()
+	all := h.workers(4)
+	pace(all, u, pathFail, 5*time.Millisecond) // 503
+	h.eventually("called by all", func() bool { return h.circuit().Callers == 4 })
+	u.further(4 * 4 * consecutive)
+	for _, w := range all {
+		w.mustNotFail()
+	}
+	h.override("shop", "circuit_breaker.statuses=[500, 503]", "--for", "5m", "--reason", "test")
+	h.eventually("open", func() bool { return h.circuit().State == "open" })
+	h.override("clear", "shop")
+	h.eventually("closed", func() bool { return h.circuit().State == "closed" })
+	opened := strings.Count(h.logged(), "state=open")
+	u.further(4 * 4 * consecutive)
+	if n := strings.Count(h.logged(), "state=open") - opened; n > 0 || h.circuit().State != "closed" {
+		t.Errorf("opened %d times by a status that is no failure any more", n)
+	}
+	for _, w := range all {
+		w.finish()
+	}
+}
+
+func (h *host) override(args ...string) {
+	h.t.Helper()
+	if _, problems, err := h.run(append([]string{"override"}, args...)...); err != nil {
+		h.t.Fatalf("override %v: %v: %s", args, err, problems)
+	}
+}
+
+// A change of the statuses begins no new circuit: what was counted under the
+// statuses of before counts on.
+func TestStatusesKeepTheCount(t *testing.T) {
+	const before, between = 30, 20
+	u := newUpstream(t, seeded(t))
+	h := newHost(t, strings.ReplaceAll(fmt.Sprintf(circuitPolicies, u.host(), "process"), "scope: process",
+		fmt.Sprintf("scope: process, window: 1h, consecutive_failures: none, min_requests: %d", before+between)))
+	h.start()
+	w := h.worker()
+	calls := func(n int) { // each a 503
+		was := u.count().calls
+		w.order(order{URL: u.server.URL + pathFail, Calls: n})
+		h.eventually("they were made", func() bool { return u.count().calls == was+n })
+	}
+	calls(before)
+	h.override("shop", "circuit_breaker.statuses=[]", "--for", "5m", "--reason", "test")
+	calls(between)
+	w.mustNotFail()
+	h.override("clear", "shop")
+	was := u.count().calls
+	pace([]*worker{w}, u, pathFail, 20*time.Millisecond)
+	h.eventually("its circuit open", func() bool { return len(w.failed()) > 0 })
+	if n := u.count().calls - was; n >= between {
+		t.Errorf("it opened after %d more failures: %d of %d calls had failed, and the next one was to open it", n, before, before+between)
+	}
+	w.finish()
+}
+
 // A process that calls more authorities than a page has cells for shares the
 // circuits of those that it calls now. A cell gives way after ten minutes without
 // calls, so this takes them, and is for a soak of an hour.

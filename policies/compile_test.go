@@ -23,7 +23,7 @@ func TestBuiltIn(t *testing.T) {
 		Timeout:        &Timeout{Attempt: 10 * time.Second, Idle: 60 * time.Second, Total: 30 * time.Second},
 		Retry:          &Retry{MaxAttempts: 3, Backoff: Backoff{50 * time.Millisecond, time.Second, 20 * time.Second}, Statuses: []int{408, 429, 502, 503, 504}, MaxRetryAfter: 60 * time.Second, Pause: PauseRetries},
 		RetryBudget:    &RetryBudget{Capacity: 500, Scope: ScopeHost},
-		CircuitBreaker: &CircuitBreaker{Mode: ModeTrip, Multiplier: 2, FailureRate: 0.5, MinRequests: 20, ConsecutiveFailures: 20, Window: 10 * time.Second, SlowCallRate: 0.5, OpenFor: 5 * time.Second, MaxOpenFor: 60 * time.Second, HalfOpenRequests: 1, Scope: ScopeHost},
+		CircuitBreaker: &CircuitBreaker{Mode: ModeTrip, Multiplier: 2, Statuses: []int{500, 502, 503, 504}, FailureRate: 0.5, MinRequests: 20, ConsecutiveFailures: 20, Window: 10 * time.Second, SlowCallRate: 0.5, OpenFor: 5 * time.Second, MaxOpenFor: 60 * time.Second, HalfOpenRequests: 1, Scope: ScopeHost},
 		OnAgentLoss:    LossHold,
 	}
 	if got := one(t, Policy{}, Policy{}); !reflect.DeepEqual(got, want) {
@@ -34,7 +34,8 @@ func TestBuiltIn(t *testing.T) {
 		t.Errorf("an unnamed one has %+v\nwant %+v", *got, want)
 	}
 	Unnamed().Retry.Statuses[0] = 1
-	if Unnamed().Retry.Statuses[0] != 408 {
+	Unnamed().CircuitBreaker.Statuses[0] = 1
+	if Unnamed().Retry.Statuses[0] != 408 || Unnamed().CircuitBreaker.Statuses[0] != 500 {
 		t.Error("what Unnamed gives is shared")
 	}
 }
@@ -110,6 +111,27 @@ func TestInheritance(t *testing.T) {
 	}
 }
 
+// A circuit's statuses are inherited as a whole, by a nil list alone.
+func TestInheritedStatuses(t *testing.T) {
+	builtIn := []int{500, 502, 503, 504}
+	for name, c := range map[string]struct {
+		defaults, upstream *CircuitBreaker
+		want               []int
+	}{
+		"built-in":                   {nil, nil, builtIn},
+		"another key is said":        {nil, &CircuitBreaker{MinRequests: 5}, builtIn},
+		"the upstream's":             {&CircuitBreaker{Statuses: []int{429}}, &CircuitBreaker{Statuses: []int{502, 520}}, []int{502, 520}},
+		"the defaults', no section":  {&CircuitBreaker{Statuses: []int{429}}, nil, []int{429}},
+		"the defaults', another key": {&CircuitBreaker{Statuses: []int{429}}, &CircuitBreaker{MinRequests: 5}, []int{429}},
+		"none, over the defaults":    {&CircuitBreaker{Statuses: []int{429}}, &CircuitBreaker{Statuses: []int{}}, []int{}},
+		"none in the defaults":       {&CircuitBreaker{Statuses: []int{}}, &CircuitBreaker{MinRequests: 5}, []int{}},
+	} {
+		if got := one(t, Policy{CircuitBreaker: c.defaults}, Policy{CircuitBreaker: c.upstream}).CircuitBreaker.Statuses; !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %#v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // A limit that is raised alone takes the built-in one beside it along.
 func TestDependentValues(t *testing.T) {
 	got := one(t, Policy{}, Policy{
@@ -124,15 +146,17 @@ func TestDependentValues(t *testing.T) {
 // Nothing that is done to the set afterwards reaches the snapshot.
 func TestSnapshotSharesNothing(t *testing.T) {
 	p := Policy{
-		Match:    []Match{{Host: "a", Methods: []string{"GET"}}},
-		Retry:    &Retry{Statuses: []int{503}},
-		Fallback: &Fallback{Static: &Static{Headers: map[string]string{"X-A": "1"}}},
+		Match:          []Match{{Host: "a", Methods: []string{"GET"}}},
+		Retry:          &Retry{Statuses: []int{503}},
+		CircuitBreaker: &CircuitBreaker{Statuses: []int{503}},
+		Fallback:       &Fallback{Static: &Static{Headers: map[string]string{"X-A": "1"}}},
 	}
 	got := one(t, Policy{}, p)
 	p.Match[0].Methods[0] = "changed"
 	p.Retry.Statuses[0] = 1
+	p.CircuitBreaker.Statuses[0] = 1
 	p.Fallback.Static.Headers["X-A"] = "changed"
-	if got.Match[0].Methods[0] != "GET" || got.Retry.Statuses[0] != 503 || got.Fallback.Static.Headers["X-A"] != "1" {
+	if got.Match[0].Methods[0] != "GET" || got.Retry.Statuses[0] != 503 || got.CircuitBreaker.Statuses[0] != 503 || got.Fallback.Static.Headers["X-A"] != "1" {
 		t.Errorf("the snapshot has changed with the set: %+v", got)
 	}
 }
@@ -166,6 +190,9 @@ func TestCompileRefuses(t *testing.T) {
 		"none where not":    {Policy{Retry: &Retry{MaxAttempts: None}}, `policies: upstreams.a.retry.max_attempts: -1 is below 1: write a number of attempts, 1 or more`},
 		"largest int":       {Policy{RetryBudget: &RetryBudget{Capacity: math.MaxInt}}, `policies: upstreams.a.retry_budget.capacity: 9223372036854775807 is above 16777215: write a number of tokens, 1 or more; a retry takes 14`},
 		"fallback 403":      {Policy{Fallback: &Fallback{Statuses: []int{403}, Static: &Static{}}}, `policies: upstreams.a.fallback.statuses[0]: 403 says that this caller may not see the answer: write statuses from 400 to 599, such as [500, 503]`},
+		"circuit, 404":      {Policy{CircuitBreaker: &CircuitBreaker{Statuses: []int{429, 404}}}, `policies: upstreams.a.circuit_breaker.statuses[1]: 404 says what is wrong with the request, not with the upstream: write statuses from 400 to 599, such as [502, 503, 504]`},
+		"circuit, 302":      {Policy{CircuitBreaker: &CircuitBreaker{Statuses: []int{302}}}, `policies: upstreams.a.circuit_breaker.statuses[0]: 302 is below 400: write statuses from 400 to 599, such as [502, 503, 504]`},
+		"circuit, twice":    {Policy{CircuitBreaker: &CircuitBreaker{Statuses: []int{503, 503}}}, `policies: upstreams.a.circuit_breaker.statuses[1]: 503 is in the list twice: write it once`},
 		"status zero":       {Policy{Retry: &Retry{Statuses: []int{0}}}, `policies: upstreams.a.retry.statuses[0]: 0 is below 400: write statuses from 400 to 599, such as [429, 503]`},
 		"long body":         {Policy{Fallback: &Fallback{Static: &Static{Body: strings.Repeat("x", MaxBody+1)}}}, `policies: upstreams.a.fallback.static.body: the body has 1048577 bytes: write at most 1048576`},
 		"no host":           {Policy{Match: []Match{{Path: "/"}}}, `policies: upstreams.a.match[0].host: is missing: write a host such as payments.internal, "*.example.com" or "[::1]:8080"`},

@@ -18,7 +18,7 @@ func (l *lint) withoutEffect() {
 	if b := p.CircuitBreaker; b != nil {
 		if b.Mode == ModeProportional {
 			for _, path := range []string{"failure_rate", "min_requests", "consecutive_failures", "slow_call_duration", "slow_call_rate", "open_for", "max_open_for", "half_open_requests"} {
-				none("circuit_breaker."+path, "mode: proportional has no use for it: only window, multiplier and scope count", "leave it out, or write mode: trip")
+				none("circuit_breaker."+path, "mode: proportional has no use for it: only window, multiplier, statuses and scope count", "leave it out, or write mode: trip")
 			}
 		} else {
 			none("circuit_breaker.multiplier", "it is of mode: proportional, and the mode is trip", "leave it out, or write mode: proportional")

@@ -14,7 +14,7 @@ func TestWith(t *testing.T) {
 	base := snapshotOf(t, overridden)
 	before := base.ETag()
 	set, err := base.Set().With("payments", map[string]string{
-		"bulkhead.max_concurrent": "20", "timeout.attempt": "1s", "retry.statuses": "[503, 504]",
+		"bulkhead.max_concurrent": "20", "timeout.attempt": "1s", "retry.statuses": "[503, 504]", "circuit_breaker.statuses": "[]",
 		"rate_limit.rate": "50/s", "retry_budget.disabled": "true", "bulkhead.max_wait": "none",
 	}, "override 1")
 	if err != nil {
@@ -25,7 +25,7 @@ func TestWith(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := s.Named("payments").Policy
-	if p.Bulkhead.MaxConcurrent != 20 || p.Bulkhead.MaxWait != 0 || p.RetryBudget != nil || p.RateLimit.Rate != 50 || len(p.Retry.Statuses) != 2 {
+	if p.Bulkhead.MaxConcurrent != 20 || p.Bulkhead.MaxWait != 0 || p.RetryBudget != nil || p.RateLimit.Rate != 50 || len(p.Retry.Statuses) != 2 || len(p.CircuitBreaker.Statuses) != 0 {
 		t.Errorf("the values are not in force: %+v", p)
 	}
 	u, _ := url.Parse("http://pay/")

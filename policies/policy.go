@@ -217,18 +217,18 @@ const (
 	// max(0, (requests - Multiplier x accepts) / (requests + 1)),
 	// where requests are those of Window, refused ones too, and accepts those
 	// that did not fail. Each process judges for itself, and only Window,
-	// Multiplier and Scope count: with ScopeHost a person can open or close it
-	// for the host, and a Retry-After is everybody's.
+	// Multiplier, Statuses and Scope count: with ScopeHost a person can open or
+	// close it for the host, and a Retry-After is everybody's.
 	// Source: Beyer et al., "Site Reliability Engineering", chapter 21,
 	// client-side throttling.
 	ModeProportional BreakerMode = "proportional"
 )
 
 // CircuitBreaker stops calls to an authority (scheme, host and port) that
-// fails. Failures are 500, 502, 503 and 504, transport errors, timeouts of ours
-// and bodies that break off, but for streams that stay open. None are 429 and
-// other 4xx, what the caller ended by its context, a request that was wrong,
-// and an attempt that timed out while it waited for the caller's own body.
+// fails. Failures are Statuses, transport errors, timeouts of ours and bodies
+// that break off, but for streams that stay open. None are other statuses, what
+// the caller ended by its context, a request that was wrong, and an attempt that
+// timed out while it waited for the caller's own body.
 type CircuitBreaker struct {
 	Disabled bool `json:"disabled,omitempty"`
 	// Mode. Built-in: [ModeTrip].
@@ -236,6 +236,14 @@ type CircuitBreaker struct {
 	// Multiplier of ModeProportional, 1 to 100: how many calls may be sent for
 	// each that succeeds before one is refused. Built-in: 2.
 	Multiplier float64 `json:"multiplier,omitempty"`
+	// Statuses of the upstream that are failures; nil inherits, and an empty
+	// list is none. 400, 401, 403 and 404 are refused: one caller's wrong
+	// requests would stop the calls of all. Built-in: 500, 502, 503, 504.
+	// They are no part of a circuit's state: a change holds for the calls that
+	// begin after it, and what was counted and decided stays. To RetryBudget and
+	// Hedge a failure is no success, and 408, 429, 500, 502, 503 and 504 never
+	// are one, whether they are failures or not.
+	Statuses []int `json:"statuses,omitempty"`
 	// FailureRate of the calls in Window, above 0 and at most 1, that opens
 	// the circuit once there are MinRequests of them. Built-in: 0.5 and 20.
 	FailureRate float64 `json:"failure_rate,omitempty"`

@@ -31,7 +31,7 @@ var builtIn = Policy{
 	RetryBudget: &RetryBudget{Capacity: 500, Scope: ScopeHost},
 	Hedge:       &Hedge{Delay: P95, MaxExtraLoad: 0.05},
 	CircuitBreaker: &CircuitBreaker{
-		Mode: ModeTrip, Multiplier: 2, FailureRate: 0.5, MinRequests: 20, ConsecutiveFailures: 20,
+		Mode: ModeTrip, Multiplier: 2, Statuses: []int{500, 502, 503, 504}, FailureRate: 0.5, MinRequests: 20, ConsecutiveFailures: 20,
 		Window: 10 * time.Second, SlowCallRate: 0.5, OpenFor: 5 * time.Second, HalfOpenRequests: 1, Scope: ScopeHost,
 	},
 	Bulkhead:    &Bulkhead{MaxWait: 100 * time.Millisecond, MaxSharePerUID: 1, Scope: ScopeHost},

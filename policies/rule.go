@@ -100,6 +100,7 @@ var rules = map[string]rule{
 	"circuit_breaker.disabled":             yesNo,
 	"circuit_breaker.mode":                 {write: "trip or proportional", oneOf: []string{string(ModeTrip), string(ModeProportional)}},
 	"circuit_breaker.multiplier":           {write: "a number from 1 to 100, such as 2", min: 1, max: 100},
+	"circuit_breaker.statuses":             {write: "statuses from 400 to 599, such as [502, 503, 504]", min: 400, max: 599, empty: true, never: []int{400, 401, 403, 404}, why: "says what is wrong with the request, not with the upstream"},
 	"circuit_breaker.failure_rate":         fraction,
 	"circuit_breaker.min_requests":         count("a number of requests, 1 or more"),
 	"circuit_breaker.consecutive_failures": orNone(count("a number of failures, 1 or more")),

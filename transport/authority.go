@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"sync"
@@ -27,12 +28,23 @@ func newShared() any {
 	return &shared{unnamed: policies.Unnamed(), authorities: map[place]*authority{}}
 }
 
-// place is one authority under one upstream. The breaker's settings are part
+// place is one authority under one upstream. The circuit's settings are part
 // of it: a push that changes them begins a new circuit, any other leaves it as
 // it is, and two transports with different policies do not disturb each other.
 type place struct {
 	upstream, scheme, host string
-	settings               unique.Handle[policies.CircuitBreaker]
+	circuit                unique.Handle[string] // zero: no policy names it, or it has none
+}
+
+// circuitOf names the settings of a circuit. The statuses are none of them: by
+// these each call judges its own answer, before the circuit hears of it.
+func circuitOf(b *policies.CircuitBreaker) (h unique.Handle[string]) {
+	if b == nil {
+		return h
+	}
+	set := *b
+	set.Statuses = nil
+	return unique.Make(fmt.Sprintf("%+v", set))
 }
 
 // authority is a scheme, host and port that was called.
@@ -53,10 +65,7 @@ func (s *shared) authority(sess *client.Session, u *url.URL, up *upstream, now t
 	key := place{scheme: scheme, host: host}
 	settings := s.unnamed.CircuitBreaker
 	if up != nil {
-		key.upstream, settings = up.name, up.policy.CircuitBreaker
-	}
-	if settings != nil {
-		key.settings = unique.Make(*settings)
+		key.upstream, key.circuit, settings = up.name, up.circuit, up.policy.CircuitBreaker
 	}
 	s.mu.RLock()
 	a := s.authorities[key]

@@ -21,6 +21,7 @@ type result struct {
 
 	status    int     // 0: no response
 	outcome   outcome // for the circuit
+	bad       bool    // no success by its status, whatever the circuit makes of it
 	refused   bool    // our own no, or the end of the call's time: nothing was sent
 	final     bool    // no other attempt could end differently
 	own       bool    // the failure may well be this process's own trouble
@@ -33,10 +34,15 @@ func (c *call) classify(resp *http.Response, err, struck error) result {
 	r := result{resp: resp, err: err, outcome: success}
 	if resp != nil {
 		r.status = resp.StatusCode
-		if r.status >= 400 && idempotency.Replayed(resp) {
+		switch {
+		case r.status < 400:
+		case idempotency.Replayed(resp):
 			r.final = true // asking again would bring it again
-		} else if failedStatus(r.status) {
-			r.outcome = failure
+		default:
+			r.bad = failedStatus(r.status)
+			if b := c.rules.CircuitBreaker; b != nil && slices.Contains(b.Statuses, r.status) {
+				r.outcome = failure
+			}
 		}
 		return r
 	}
@@ -68,8 +74,8 @@ func (c *call) classify(resp *http.Response, err, struck error) result {
 	return r
 }
 
-// failedStatus says whether a status is the upstream's failure. 501 and 505
-// are answers, not failures.
+// failedStatus says whether a status is never a success. 501 and 505 are
+// answers. What counts against the circuit, the policy says.
 func failedStatus(status int) bool {
 	switch status {
 	case http.StatusInternalServerError, http.StatusBadGateway,
@@ -79,9 +85,10 @@ func failedStatus(status int) bool {
 	return false
 }
 
-// good says whether an attempt succeeded, as the retry budget sees it.
+// good says whether an attempt succeeded, as retry budget and hedge see it: a
+// 500 that is no failure to the circuit is no success either.
 func (r *result) good() bool {
-	return r.outcome == success &&
+	return r.outcome == success && !r.bad &&
 		r.status != http.StatusTooManyRequests && r.status != http.StatusRequestTimeout
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/resagent/resagent/agent/client"
 	"github.com/resagent/resagent/policies"
@@ -26,6 +27,8 @@ type upstream struct {
 	limits *client.Limits
 	base   http.RoundTripper         // its own connection pool; nil: the transport's base
 	last   atomic.Pointer[authority] // that was called
+
+	circuit unique.Handle[string] // of its places
 
 	p95    p95 // of its GETs and HEADs, if it is hedged after that
 	hedges allowance
@@ -124,7 +127,7 @@ func (t *Transport) makeState(s *client.Session, tab *table, named *policies.Ups
 		return up, false, ""
 	}
 	p := &named.Policy
-	up = &upstream{name: named.Name, policy: p, limits: s.Limits(named.Name, p)}
+	up = &upstream{name: named.Name, policy: p, circuit: circuitOf(p.CircuitBreaker), limits: s.Limits(named.Name, p)}
 	up.base, problem = t.pool(named.Name, p)
 	slot.Store(up)
 	return up, true, problem
