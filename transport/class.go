@@ -39,7 +39,8 @@ func (c *call) classify(resp *http.Response, err, struck error) result {
 		case idempotency.Replayed(resp):
 			r.final = true // asking again would bring it again
 		default:
-			r.bad = failedStatus(r.status)
+			p := c.rules.Retry
+			r.bad = neverGood(r.status) || p != nil && slices.Contains(p.Statuses, r.status)
 			if b := c.rules.CircuitBreaker; b != nil && slices.Contains(b.Statuses, r.status) {
 				r.outcome = failure
 			}
@@ -74,11 +75,12 @@ func (c *call) classify(resp *http.Response, err, struck error) result {
 	return r
 }
 
-// failedStatus says whether a status is never a success. 501 and 505 are
-// answers. What counts against the circuit, the policy says.
-func failedStatus(status int) bool {
+// neverGood says whether a status is never a success, whatever the policy calls
+// it. 501 and 505 are answers.
+func neverGood(status int) bool {
 	switch status {
-	case http.StatusInternalServerError, http.StatusBadGateway,
+	case http.StatusRequestTimeout, http.StatusTooManyRequests,
+		http.StatusInternalServerError, http.StatusBadGateway,
 		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
@@ -86,11 +88,9 @@ func failedStatus(status int) bool {
 }
 
 // good says whether an attempt succeeded, as retry budget and hedge see it: a
-// 500 that is no failure to the circuit is no success either.
-func (r *result) good() bool {
-	return r.outcome == success && !r.bad &&
-		r.status != http.StatusTooManyRequests && r.status != http.StatusRequestTimeout
-}
+// 500 that is no failure to the circuit is no success either, nor is what is
+// retried.
+func (r *result) good() bool { return r.outcome == success && !r.bad }
 
 // neverSent says whether the error proves that no byte of the request left:
 // no connection, or none that had finished its TLS handshake.

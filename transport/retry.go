@@ -243,10 +243,9 @@ func (l *loop) attempt() {
 	c, before := l.c, l.r
 	c.waited += c.since() - l.slept
 	r := c.attempt()
-	switch {
-	case r.refused, r.outcome != failure && r.good():
+	if r.refused || r.good() {
 		c.refund()
-	default:
+	} else {
 		c.consume()
 	}
 	if r.refused {

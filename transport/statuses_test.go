@@ -130,7 +130,7 @@ func TestStatusesInProportion(t *testing.T) {
 }
 
 // TestStatusesAndBudget: what the circuit makes of a status does not make a
-// success of it: each retry that fails is paid for, and nothing is earned.
+// success of it, and what is retried is none: each retry that fails is paid for, and nothing is earned.
 func TestStatusesAndBudget(t *testing.T) {
 	for name, one := range map[string]struct {
 		breaker policies.CircuitBreaker
@@ -140,6 +140,7 @@ func TestStatusesAndBudget(t *testing.T) {
 		"500 is no failure":        {policies.CircuitBreaker{Statuses: []int{502}}, 500},
 		"no status is":             {policies.CircuitBreaker{Statuses: []int{}}, 503},
 		"520 is one":               {policies.CircuitBreaker{Statuses: []int{520}}, 520},
+		"520 is only retried":      {policies.CircuitBreaker{}, 520},
 		"429 is one":               {policies.CircuitBreaker{Statuses: []int{429}}, 429},
 		"there is none, 500":       {policies.CircuitBreaker{Disabled: true}, 500},
 		"none, with statuses, 500": {policies.CircuitBreaker{Disabled: true, Statuses: []int{502}}, 500},
