@@ -71,7 +71,7 @@ func (a *attempt) open(c *call) {
 	if p == nil {
 		return
 	}
-	a.part = nearPart()
+	a.part = nearPart(a)
 	first := p.Attempt
 	if c.total > 0 {
 		if left := max(1, c.total-a.begun); first == 0 || left < first {
