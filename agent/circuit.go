@@ -50,8 +50,9 @@ type circuit struct {
 	asked    map[int]asked // by uid: the pauses that it brought about
 
 	probes []trial
-	probed uint64 // the number of the newest probe
-	good   int    // probes of this epoch that succeeded
+	probed uint64        // the number of the newest probe
+	good   int           // probes of this epoch that succeeded
+	freed  time.Duration // when one last came to nothing
 
 	show   func(*circuit)
 	random func(n int64) int64 // even over [0, n); nil: math/rand's
@@ -101,7 +102,10 @@ func (c *circuit) tick(now time.Duration) {
 		}
 	case page.CircuitHalfOpen:
 		c.next = 0
-		c.probes = slices.DeleteFunc(c.probes, func(p trial) bool { return now >= p.ends && p.unheard() })
+		was := len(c.probes)
+		if c.probes = slices.DeleteFunc(c.probes, func(p trial) bool { return now >= p.ends && p.unheard() }); len(c.probes) < was {
+			c.freed = now
+		}
 		for _, p := range c.probes {
 			if now >= p.ends {
 				c.open(now, fmt.Sprintf("the probe of pid %d did not end in %v", p.of.id.pid, probeTime))
@@ -216,7 +220,7 @@ func (c *circuit) ask(p *process, now time.Duration) uint64 {
 // which no success came: else one whose own trouble, or lie, fails its probes
 // could keep the circuit open for all. Nobody who wants one waits for long.
 func (c *circuit) comesLater(p *process, now time.Duration) bool {
-	if one := c.callers[p]; one == nil || !one.probed || now-c.since >= c.set.OpenFor/10 {
+	if one := c.callers[p]; one == nil || !one.probed || now-max(c.since, c.freed) >= c.set.OpenFor/10 {
 		return false
 	}
 	for _, one := range c.callers {
@@ -251,6 +255,8 @@ func (c *circuit) probeEnded(p *process, number uint64, outcome string, now time
 			}
 		case "failure":
 			c.open(now, fmt.Sprintf("the probe of pid %d failed", p.id.pid))
+		default:
+			c.freed = now
 		}
 		return
 	}

@@ -30,8 +30,9 @@ type yard struct {
 	err  error // what was broken first
 
 	pids   int
-	opens  int // in a row, as the model counts
-	good   int // probes of this epoch that succeeded
+	opens  int           // in a row, as the model counts
+	good   int           // probes of this epoch that succeeded
+	freed  time.Duration // when one last came to nothing
 	before page.Circuit
 	begun  time.Duration // when all counts were forgotten last
 	last   time.Duration // when a call was last counted

@@ -262,7 +262,7 @@ func (y *yard) mustBeOpen() {
 func (y *yard) ask(w *witness) {
 	number := y.c.ask(w.proc, y.now)
 	half := y.c.word.State() == page.CircuitHalfOpen
-	under, turn := y.under(), y.now-y.c.since < y.c.set.OpenFor/10
+	under, turn := y.under(), y.now-max(y.c.since, y.freed) < y.c.set.OpenFor/10
 	others := slices.ContainsFunc(y.all, func(w *witness) bool { return !w.had })
 	switch {
 	case number == 0:
@@ -317,9 +317,12 @@ func (y *yard) endProbe(w *witness) string {
 	}
 	if from == w && p.epoch == y.c.word.Epoch() {
 		y.ended = &p
-		if outcome == "success" {
+		switch outcome {
+		case "success":
 			w.had = false
 			y.good++
+		case "":
+			y.freed = y.now
 		}
 	}
 	y.c.probeEnded(from.proc, p.number, outcome, y.now)

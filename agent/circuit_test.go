@@ -243,6 +243,36 @@ func TestProbeOfALostSession(t *testing.T) {
 	p.is(page.CircuitOpen)
 }
 
+// Who lets a probe come to nothing, by its word or by another session, waits for
+// others each time: it could keep the circuit half-open for all.
+func TestProbesThatComeToNothingGoRound(t *testing.T) {
+	for name, free := range map[string]func(p *play, number uint64){
+		"its word": func(p *play, number uint64) {
+			p.pass(probeTime - 1)
+			p.c.probeEnded(p.procs[0], number, "", p.now)
+		},
+		"another session": func(p *play, _ uint64) {
+			p.procs[0].session = &session{}
+			p.pass(probeTime)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlay(t, 2)
+			p.fail(10)
+			p.pass(6 * time.Second)
+			free(p, p.c.ask(p.procs[0], p.now))
+			p.is(page.CircuitHalfOpen)
+			if p.c.ask(p.procs[0], p.now) != 0 {
+				t.Error("it has the next one too, before another asks")
+			}
+			p.pass(p.c.set.OpenFor / 10)
+			if p.c.ask(p.procs[0], p.now) == 0 {
+				t.Error("nobody else asks, and it has none")
+			}
+		})
+	}
+}
+
 // The death of a process that probes frees its probe at once.
 func TestProbeOfTheDead(t *testing.T) {
 	p := newPlay(t, 2)

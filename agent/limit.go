@@ -21,6 +21,8 @@ const (
 	// often is how soon a process comes back for tokens that gets larger
 	// batches of them.
 	often = 10 * time.Millisecond
+	// together is how long tokens are gathered, at most, for those who wait.
+	together = time.Millisecond
 	// unseen is how long a grant is left alone that its process has not looked
 	// at; after that its process counts as stopped.
 	unseen = time.Millisecond

@@ -129,3 +129,33 @@ func TestSpentWhileTheAgentIsHeldUp(t *testing.T) {
 		})
 	}
 }
+
+// Who waits for a token of a burst of one is looked at when that is due. Where
+// more fit into the bucket, none is lost if several come at once, and the agent
+// looks less often.
+func TestTokensAreGathered(t *testing.T) {
+	for _, one := range []struct {
+		rate  policies.Rate
+		burst int
+		next  time.Duration
+	}{
+		{20_000, 1, 50 * time.Microsecond},
+		{20_000, 21, 500 * time.Microsecond},
+		{20_000, 20_000, time.Millisecond},
+		{800, 20_000, 1250 * time.Microsecond},
+		{100, 2, lookAgain},
+	} {
+		w := newWorld(policy(0, one.rate, one.burst, 0))
+		a := joined(w, 1, 1)
+		w.want(a, 1, one.burst)
+		if !w.take(a, 1, one.burst) {
+			t.Fatalf("%v, burst %d: not all of the burst", one.rate, one.burst)
+		}
+		w.want(a, 1, 1)
+		for _, at := range w.alloc.hot {
+			if at-w.now != one.next {
+				t.Errorf("%v, burst %d: looked at again after %v, want %v", one.rate, one.burst, at-w.now, one.next)
+			}
+		}
+	}
+}

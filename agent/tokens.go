@@ -121,10 +121,11 @@ func (a *allocator) lookRate(l *limit, now time.Duration) {
 		}
 	}
 	if waiting > 0 {
-		// The next token, if it comes earlier.
-		next := l.tat - time.Duration(l.capacity-1)*l.every
-		if next > now && next < a.hot[l] {
-			a.hot[l] = next
+		// The next token, if it comes earlier; several together where the bucket
+		// has room for them: looking costs, and nothing is lost of it.
+		room := time.Duration(l.capacity-1) * l.every
+		if next := l.tat - room; next > now {
+			a.hot[l] = min(a.hot[l], max(next, now+min(together, room/2)))
 		}
 	}
 }

@@ -131,7 +131,7 @@ func gaps(arrivals []time.Duration, at time.Duration, n int) (all []time.Duratio
 // something else to do than to tell the agent at once that they want more.
 //
 // With SOAK it says of many limits how much of them is used, for a machine that
-// does nothing else: docs/SCALING.md.
+// does nothing else: DESIGN.md.
 func TestSmallBursts(t *testing.T) {
 	random := seeded(t)
 	if os.Getenv(soakEnv) != "" {

@@ -241,8 +241,8 @@ type CircuitBreaker struct {
 	// requests would stop the calls of all. Built-in: 500, 502, 503, 504.
 	// They are no part of a circuit's state: a change holds for the calls that
 	// begin after it, and what was counted and decided stays. To RetryBudget and
-	// Hedge a failure is no success, and 408, 429, 500, 502, 503 and 504 never
-	// are one, whether they are failures or not.
+	// Hedge a failure is no success, nor is what Retry.Statuses lists, and 408,
+	// 429, 500, 502, 503 and 504 never are one, whether they are failures or not.
 	Statuses []int `json:"statuses,omitempty"`
 	// FailureRate of the calls in Window, above 0 and at most 1, that opens
 	// the circuit once there are MinRequests of them. Built-in: 0.5 and 20.

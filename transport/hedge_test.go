@@ -353,8 +353,6 @@ func TestHedgeOfACallerWhoLeft(t *testing.T) {
 	})
 }
 
-// TestHedgeRacesAStaleAnswer: the hedge's answer comes before the stale one is
-// due, is read after the race, and is not cut off by the first attempt's end.
 // TestHedgeOvertakenAsTheCallerLeaves: while a base takes its time to notice that
 // its attempt was overtaken the caller's deadline passes. What overtook it is
 // given, and not that it was overtaken.
@@ -375,6 +373,8 @@ func TestHedgeOvertakenAsTheCallerLeaves(t *testing.T) {
 	})
 }
 
+// TestHedgeRacesAStaleAnswer: the hedge's answer comes before the stale one is
+// due, is read after the race, and is not cut off by the first attempt's end.
 func TestHedgeRacesAStaleAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := stale(time.Second)

@@ -15,8 +15,8 @@ import (
 // falls back as the policies of the host say. The zero value is ready to use.
 // It is safe for concurrent use, must not be copied nor have its fields changed
 // after its first call, and needs no closing. In bubbles of testing/synctest each
-// needs one of its own, as with http.Transport: its timer belongs to the bubble
-// of the first call.
+// needs one of its own, as with http.Transport: its timers belong to the
+// bubble of the first call.
 type Transport struct {
 	// Base makes the attempts. Nil: http.DefaultTransport; where that is another
 	// Transport, what that one's attempts are made by; and where it is this one,
