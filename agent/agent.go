@@ -184,6 +184,9 @@ func (a *Agent) open(snapshot *policies.Snapshot) error {
 		a.watch, err = newWatcher()
 	}
 	if err != nil {
+		if a.alarm != nil {
+			a.alarm.close()
+		}
 		book.close()
 		return err
 	}

@@ -292,8 +292,8 @@ type Bulkhead struct {
 type RateLimit struct {
 	Disabled bool `json:"disabled,omitempty"`
 	// Rate must be stated. In any window W at most Burst + Rate x W tokens are
-	// given, one for each call that begins. With ScopeHost that is exact: what a
-	// call is late of a Burst of 1 is lost. With ScopeProcess a token counts at
+	// given, one for each call that begins. With ScopeHost that is exact
+	// while there is an agent: what a call is late of a Burst of 1 is lost. With ScopeProcess a token counts at
 	// the time it was due, and calls that are late may begin closer together.
 	Rate Rate `json:"rate,omitzero"`
 	// Burst is how many calls may begin at once after a quiet time. At least 2,
