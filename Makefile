@@ -62,7 +62,7 @@ fuzz: ## Fuzz each target, of the modules too, for FUZZTIME (10s)
 	@for m in . $(MODULES); do (cd $$m && $(GO) list ./... | while read -r p; do $(GO) test -list '^Fuzz' $$p | grep '^Fuzz' | while read -r f; do \
 	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p </dev/null || exit 1; done || exit 1; done) || exit 1; done
 
-bench: ## Measure, beside the peers, in one run (about 5 minutes), and write docs/PERFORMANCE.md and its plots
+bench: ## Measure, beside the peers, in one run (about 15 minutes), and write docs/PERFORMANCE.md and its plots
 	$(GO) run -C integration/bench . $(BENCHFLAGS)
 
 soak: ## Run 1,000,000 steps of the model, a disk store of 1,000,000 answers (4 GiB of TMPDIR), 10,000 charges through SIGKILLs, the tests over processes COUNT (20) times, then kills and restarts for SOAK (5m; 1h and more for the slopes of memory, goroutines, descriptors)
