@@ -34,20 +34,20 @@ const (
 	requestWithin = time.Second
 )
 
-// bounded is a listener that bounds who is connected, so that one user's connections take neither
-// the descriptors nor the memory that others need. A connection that is one
-// too many is told so and closed; net/http never sees it.
+// bounded is a listener that bounds who is connected, so that one user's
+// connections take neither the descriptors nor the memory that others need. A
+// connection that is one too many is told so and closed; net/http never sees it.
 type bounded struct {
 	*net.UnixListener
 	agent *Agent
 
 	most, perUID int
-	refusing     chan struct{} // one for each that is waited for
+	refusing     int // that are waited for at most
 
 	mu      sync.Mutex
 	all     int
-	of      map[int]int     // by uid
-	refused []*net.UnixConn // that are waited for, the oldest first
+	of      map[int]int // by uid
+	refused []*late     // the oldest first
 }
 
 // room is how many connections the limit of open files allows on the agent's
@@ -90,7 +90,7 @@ func newBounded(a *Agent, l *net.UnixListener, most int) *bounded {
 	if most > maxSessions {
 		refusing = manyRefusing
 	}
-	return &bounded{UnixListener: l, agent: a, most: most, perUID: ofOneUser(most), refusing: make(chan struct{}, refusing), of: make(map[int]int)}
+	return &bounded{UnixListener: l, agent: a, most: most, perUID: ofOneUser(most), refusing: refusing, of: make(map[int]int)}
 }
 
 // Accept gives the next connection that there is room for.
@@ -138,34 +138,39 @@ func (c *bounded) leave(uid int) {
 	}
 }
 
+// late is a refused connection whose request has not come yet.
+type late struct {
+	conn   *net.UnixConn
+	answer func() // once
+}
+
 // refuse answers once the request has come: clients take an answer before it for
-// an error. Only so many are waited for: for one more the oldest is answered now,
-// since it has had the longest time, and is perhaps silent.
+// an error. Only so many are waited for: for one more the oldest is answered and
+// closed now, since it has had the longest time, and is perhaps silent. Nobody is
+// waited for here: others want to connect.
 func (c *bounded) refuse(conn *net.UnixConn, why error) {
-	select {
-	case c.refusing <- struct{}{}:
-	default:
-		c.mu.Lock()
-		if len(c.refused) > 0 {
-			c.refused[0].SetReadDeadline(time.Now())
-		}
-		c.mu.Unlock()
-		c.refusing <- struct{}{} // at once: that one waits for nothing more
-	}
 	conn.SetDeadline(time.Now().Add(requestWithin))
+	one := &late{conn, sync.OnceFunc(func() { answerNo(conn, why) })}
+	var oldest *late
 	c.mu.Lock()
-	c.refused = append(c.refused, conn)
+	if c.refused = append(c.refused, one); len(c.refused) > c.refusing {
+		oldest = c.refused[0]
+		c.refused = slices.Delete(c.refused, 0, 1)
+	}
 	c.mu.Unlock()
+	if oldest != nil {
+		oldest.answer()
+		oldest.conn.Close()
+	}
 	go func() {
-		defer func() { <-c.refusing }()
 		defer conn.Close()
 		conn.Read(make([]byte, 4<<10))
-		answerNo(conn, why)
+		one.answer()
 		conn.CloseWrite()
 		io.Copy(io.Discard, io.LimitReader(conn, 64<<10)) // or who still writes would not read
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.refused = slices.DeleteFunc(c.refused, func(one *net.UnixConn) bool { return one == conn })
+		c.refused = slices.DeleteFunc(c.refused, func(l *late) bool { return l == one })
 	}()
 }
 
