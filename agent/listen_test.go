@@ -308,7 +308,7 @@ func TestListenWithoutPermission(t *testing.T) {
 // A socket of another user stays, even a stale one, even for root.
 func TestListenRefusesAnotherUsersSocket(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can make another user's socket: run this test as root, CI does")
+		t.Skip("NOT TESTED: another user's socket, which only root can make: run this test as root, CI does")
 	}
 	for _, c := range []struct {
 		how   string

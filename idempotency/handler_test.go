@@ -133,50 +133,41 @@ func TestAPanicFreesTheKey(t *testing.T) {
 	}
 }
 
-// What a handler that panicked has done nobody knows, unless it said that it
-// was nothing.
-func TestARunAfterAPanicIsMarked(t *testing.T) {
-	for _, forget := range []bool{false, true} {
-		var again []bool
-		h := idempotency.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			run := idempotency.FromContext(r.Context())
-			again = append(again, run.Again)
-			if forget {
-				run.Forget()
-			}
-			panic("x")
-		}), idempotency.Options{})
-		for range 2 {
-			func() {
-				defer func() { _ = recover() }()
-				h.ServeHTTP(httptest.NewRecorder(), request(""))
-			}()
-		}
-		if want := []bool{false, !forget}; !slices.Equal(again, want) {
-			t.Errorf("forget %v: Run.Again was %v, want %v", forget, again, want)
-		}
+// again is what two runs of one key, each of which ends so, are told of the one
+// before.
+func again(end func(http.ResponseWriter, *idempotency.Run)) (marks []bool) {
+	h := idempotency.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		run := idempotency.FromContext(r.Context())
+		marks = append(marks, run.Again)
+		end(w, run)
+	}), idempotency.Options{})
+	for range 2 {
+		func() {
+			defer func() { _ = recover() }()
+			h.ServeHTTP(httptest.NewRecorder(), request(""))
+		}()
 	}
+	return marks
 }
 
-// What another server behind the handler has done nobody knows; of its own no
-// the handler knows.
-func TestARunAfterABadGatewayIsMarked(t *testing.T) {
-	for status, marked := range map[int]bool{429: false, 502: true, 503: false, 504: true} {
+// What a handler that panicked has done nobody knows, nor what another server
+// behind one has done that answers 502 or 504; unless it says that it was
+// nothing. Of its own no the handler knows.
+func TestWhichRunIsMarked(t *testing.T) {
+	panics := 0 // in place of a status
+	for status, marked := range map[int]bool{panics: true, 429: false, 502: true, 503: false, 504: true} {
 		for _, forget := range []bool{false, true} {
-			var again []bool
-			h := idempotency.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				run := idempotency.FromContext(r.Context())
-				again = append(again, run.Again)
+			marks := again(func(w http.ResponseWriter, run *idempotency.Run) {
 				if forget {
 					run.Forget()
 				}
+				if status == panics {
+					panic("x")
+				}
 				w.WriteHeader(status)
-			}), idempotency.Options{})
-			for range 2 {
-				h.ServeHTTP(httptest.NewRecorder(), request(""))
-			}
-			if want := []bool{false, marked && !forget}; !slices.Equal(again, want) {
-				t.Errorf("%d, forget %v: Run.Again was %v, want %v", status, forget, again, want)
+			})
+			if want := []bool{false, marked && !forget}; !slices.Equal(marks, want) {
+				t.Errorf("%d, forget %v: Run.Again was %v, want %v", status, forget, marks, want)
 			}
 		}
 	}

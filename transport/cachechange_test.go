@@ -90,7 +90,7 @@ func TestAskedBeforeAChange(t *testing.T) {
 			for _, change := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/%v", way.name, place, change), func(t *testing.T) {
 					if place != "memory" && runtime.GOOS == "windows" {
-						t.Skip("no disk store")
+						t.Skip("NOT TESTED: there is no disk store on Windows")
 					}
 					synctest.Test(t, func(t *testing.T) {
 						u := &editable{refuses: way.start}
